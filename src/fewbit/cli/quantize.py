@@ -1,0 +1,47 @@
+"""fewbit quantize"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewbit.cli.options import (
+    DataOpt, ExcludeOpt, JsonOpt, LimitOpt, ModelArg, PreprocessOpt, QuietOpt, RecipeOpt, TargetOpt,
+)
+
+
+def command(
+    model: ModelArg,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="The file to write.", show_default=False)],
+    recipe: RecipeOpt = "int8",
+    data: DataOpt = None,
+    target: TargetOpt = "ort-cpu",
+    limit: LimitOpt = None,
+    preprocess: PreprocessOpt = None,
+    exclude: ExcludeOpt = None,
+    plan: Annotated[Path | None, typer.Option("--plan", help="Use this plan, perhaps edited, as it is.", show_default=False)] = None,
+    save_plan: Annotated[Path | None, typer.Option("--save-plan", help="Write the plan here.", show_default=False)] = None,
+    format_: Annotated[str, typer.Option("--format", help="The file format to write.")] = "onnx",
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the calibration pass.")] = 1,
+    keep_names: Annotated[bool, typer.Option("--keep-names", help="Keep inner names, for `fewbit compare`.")] = False,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not load and run the result.")] = False,
+    as_json: JsonOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Quantize a model, check the result in the runtime, and say what was done."""
+    from fewbit.cli.output import progress_for, show
+    from fewbit.errors import RecipeError
+    from fewbit.flow.quantize import quantize
+    from fewbit.report.quantize import render
+
+    if format_ != "onnx":
+        raise RecipeError(f"format {format_!r} does not exist in this version; use onnx")
+    result = quantize(
+        model, data, recipe, target, out, limit=limit, preprocess=preprocess, plan=plan, exclude=exclude or (),
+        keep_names=keep_names, verify=not no_verify, threads=threads, progress=progress_for(quiet),
+    )
+    if save_plan is not None:
+        result.plan.save(str(save_plan))
+    show(result, as_json, render)

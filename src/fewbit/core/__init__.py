@@ -1,0 +1,1 @@
+"""Quantization numerics: arrays in, arrays out."""

@@ -1,0 +1,13 @@
+"""The range that leaves out a share of the values at each end (McKinstry et al. 2019, "Discovering Low-Precision Networks
+Close to Full-Precision Networks for Efficient Inference", section 3)."""
+
+from __future__ import annotations
+
+from fewbit.core.stats import TensorStats
+from fewbit.spec import QSpec
+
+
+def range_(stats: TensorStats, spec: QSpec, *, outside: float = 1e-5) -> tuple[float, float]:
+    """The quantiles `outside` and 1 - `outside`; an end that is exactly zero or on the other side of zero is kept."""
+    low, high = stats.histogram.quantile(outside), stats.histogram.quantile(1.0 - outside)
+    return max(low, stats.minimum), min(high, stats.maximum)

@@ -1,0 +1,1 @@
+"""Kernels that turn weights into integers."""

@@ -1,0 +1,160 @@
+"""One interface to samples, wherever they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fewbit.callables import call_user_code, is_callable_text, load_callable
+from fewbit.data.check import Feed, InputInfo, check_feed
+from fewbit.errors import DataError
+
+
+class Sample(NamedTuple):
+    """One feed and, where the source has one, its label."""
+
+    feed: Feed
+    label: Any
+
+
+class DataSource:
+    """Samples that can be iterated again and again; each feed is checked against the model's inputs.
+
+    Raises (while iterating):
+        DataError: a sample that does not fit, or none at all.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Iterable[Any]],
+        inputs: Sequence[InputInfo],
+        *,
+        description: str,
+        count: int | None = None,
+        limit: int | None = None,
+    ) -> None:
+        self._make, self._inputs = make, tuple(inputs)
+        self.description = description
+        self.count = count if limit is None or count is None else min(count, limit)
+        self.limit = limit
+
+    def __iter__(self) -> Iterator[Sample]:
+        stream = iter(call_user_code(lambda: iter(self._make()), self.description))
+        index = -1
+        for index in range(self.limit if self.limit is not None else 1 << 62):
+            try:
+                item = call_user_code(lambda: next(stream, _END), self.description)
+            except StopIteration:
+                break
+            if item is _END:
+                index -= 1
+                break
+            feed, label = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
+            if not isinstance(feed, Mapping) and len(self._inputs) == 1:
+                feed = {self._inputs[0].name: feed}
+            yield Sample(check_feed(feed, self._inputs, index), label)
+        if index < 0:
+            raise DataError(f"{self.description} has no samples")
+
+    def feeds(self) -> Iterator[Feed]:
+        """The feeds alone."""
+        return (sample.feed for sample in self)
+
+
+_END = object()
+
+
+def open_source(
+    source: Any,
+    *,
+    inputs: Sequence[InputInfo],
+    limit: int | None = None,
+    preprocess: str | Path | None = None,
+) -> DataSource:
+    """Open samples for a model with these inputs.
+
+    Args:
+        source: a path to an .npz (one array an input, samples on axis 0, optional `labels`), to a folder of numbered
+            .npz files (one feed each), to a folder of images; `FILE.py:NAME` or `FILE.py:NAME("literal")`; in Python also
+            a dict of arrays, an array for a model of one input, a callable, or an iterable of feeds or (feed, label).
+        limit: take the first so many samples only.
+        preprocess: for images, the name of a preset or a YAML file.
+
+    Raises:
+        DataError: the source does not exist or cannot be read.
+    """
+    if limit is not None and limit < 1:
+        raise DataError(f"the number of samples must be at least 1, given {limit}")
+    if isinstance(source, DataSource):
+        return DataSource(lambda: source, inputs, description=source.description, count=source.count, limit=limit)
+    if isinstance(source, str) and is_callable_text(source):
+        made = load_callable(source)
+        return _from_python(made, inputs, source, limit)
+    if isinstance(source, str | Path):
+        return _from_path(Path(source), inputs, limit, preprocess)
+    return _from_python(source, inputs, "the samples given", limit)
+
+
+def _from_python(source: Any, inputs: Sequence[InputInfo], description: str, limit: int | None) -> DataSource:
+    if isinstance(source, Mapping):
+        from fewbit.data.npz import rows
+
+        arrays = {str(k): np.asarray(v) for k, v in source.items()}
+        count = len(next(iter(arrays.values()))) if arrays else 0
+        return DataSource(lambda: rows(arrays, inputs), inputs, description=description, count=count, limit=limit)
+    if isinstance(source, np.ndarray):
+        if len(inputs) != 1:
+            raise DataError(f"one array was given, but the model takes {len(inputs)} inputs: {', '.join(map(str, inputs))}")
+        return _from_python({inputs[0].name: source}, inputs, description, limit)
+    if callable(source):
+        return DataSource(source, inputs, description=description, limit=limit)
+    if not isinstance(source, Iterable):
+        raise DataError(f"samples cannot be taken from {type(source).__name__}; see docs/data.md for what can be given")
+    if isinstance(source, Iterator):
+        return DataSource(_Once(source), inputs, description=description, limit=limit)
+    count = len(source) if isinstance(source, Sequence) else None
+    return DataSource(lambda: source, inputs, description=description, count=count, limit=limit)
+
+
+class _Once:
+    """An iterator can be read once; the second time says so instead of giving nothing."""
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self.iterator, self.used = iterator, False
+
+    def __call__(self) -> Iterator[Any]:
+        if self.used:
+            raise DataError("the samples are an iterator that was read already: give a list, or a function that makes it")
+        self.used = True
+        return self.iterator
+
+
+def _from_path(path: Path, inputs: Sequence[InputInfo], limit: int | None, preprocess: str | Path | None) -> DataSource:
+    from fewbit.data import images, npz
+
+    if path.is_dir():
+        files = npz.numbered_files(path)
+        if files:
+            make = lambda: npz.read_files(files, inputs)  # noqa: E731
+            return DataSource(make, inputs, description=str(path), count=len(files), limit=limit)
+        pictures = images.find(path)
+        if pictures:
+            pipeline = images.pipeline(preprocess, inputs)
+            make = lambda: images.read(pictures, pipeline, inputs)  # noqa: E731
+            return DataSource(make, inputs, description=str(path), count=len(pictures), limit=limit)
+        raise DataError(f"{path} holds neither .npz files nor images")
+    if not path.exists():
+        raise DataError(f"{path} does not exist; give an .npz, a folder of .npz or images, or FILE.py:NAME")
+    if path.suffix != ".npz":
+        raise DataError(f"{path} is not an .npz; give an .npz, a folder of .npz or images, or FILE.py:NAME")
+    arrays, count = npz.open_npz(path)
+    return DataSource(lambda: npz.rows(arrays, inputs), inputs, description=str(path), count=count, limit=limit)
+
+
+def subset(source: DataSource, count: int) -> list[Sample]:
+    """The first samples, held in memory."""
+    return list(islice(source, count))

@@ -1,0 +1,70 @@
+"""What several jobs need: the model's inputs as the data readers want them, and the target for this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fewbit.data import DataSource, InputInfo, open_source
+from fewbit.errors import RecipeError
+from fewbit.graph.hub import Hub
+from fewbit.runtimes.cpu import cpu_features
+from fewbit.runtimes.onnxruntime import NUMPY_TYPES, OrtSession
+from fewbit.targets import Target, for_machine, get_target
+
+
+def target_for(name: str | Target) -> Target:
+    """A target by name; `ort-cpu` with the limits of this machine's CPU."""
+    target = get_target(name) if isinstance(name, str) else name
+    return for_machine(target, vnni=cpu_features().vnni)
+
+
+def hub_inputs(hub: Hub) -> list[InputInfo]:
+    return [InputInfo(info.name, info.dtype, info.shape) for info in hub.inputs]
+
+
+def session_inputs(session: OrtSession) -> list[InputInfo]:
+    return [
+        InputInfo(name, np.dtype(NUMPY_TYPES[kind]) if kind in NUMPY_TYPES else None, tuple(shape))
+        for name, (kind, shape) in session.input_shapes().items()
+    ]
+
+
+def samples_for(
+    data: Any, inputs: list[InputInfo], *, limit: int | None, preprocess: str | None, purpose: str
+) -> DataSource:
+    """The samples, or an error that says what they are needed for."""
+    if data is None:
+        raise RecipeError(f"{purpose} needs samples: give --data (an .npz, a folder, or FILE.py:NAME)")
+    return open_source(data, inputs=inputs, limit=limit, preprocess=preprocess)
+
+
+def synthetic_feed(inputs: list[InputInfo], batch: int = 1, seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
+    """A feed to time or smoke-test a model with: normal floats, zero integers; unknown sizes are 1, the first the batch."""
+    generator = np.random.default_rng(seed)
+    feed = {}
+    for info in inputs:
+        sizes = [n if isinstance(n, int) and n > 0 else 1 for n in info.shape or ()]
+        if info.shape and not isinstance(info.shape[0], int):
+            sizes[0] = batch
+        dtype = info.dtype if info.dtype is not None else np.dtype(np.float32)
+        if dtype.kind == "f":
+            feed[info.name] = generator.standard_normal(sizes).astype(dtype)
+        else:
+            feed[info.name] = np.zeros(sizes, dtype)
+    return feed
+
+
+def batched(feed: Mapping[str, np.ndarray[Any, Any]], inputs: list[InputInfo], batch: int) -> dict[str, Any] | None:
+    """A feed repeated to a batch, or None where some input's first axis is fixed."""
+    if batch == 1:
+        return dict(feed)
+    repeated = {}
+    for info in inputs:
+        if not info.shape or isinstance(info.shape[0], int):
+            return None
+        array = feed[info.name]
+        repeated[info.name] = np.concatenate([array] * batch)[:batch] if len(array) == 1 else array
+    return repeated

@@ -1,0 +1,274 @@
+"""Quantize a model: load → resolve → calibrate → choose ranges → scale weights → correct biases → export → verify."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fewbit.capture.collect import collect
+from fewbit.core.stats import TensorStats
+from fewbit.data import DataSource
+from fewbit.errors import ModelError, OutputError, PlanError, RecipeError
+from fewbit.flow.common import hub_inputs, samples_for, synthetic_feed, target_for
+from fewbit.formats.onnx.lower import lower
+from fewbit.graph.hub import Hub
+from fewbit.graph.load import check_weights, find_quantization, load
+from fewbit.graph.save import save
+from fewbit.measure.compare import OutputComparison, finite_or_none
+from fewbit.plan.plan import Plan
+from fewbit.plan.recipe import Recipe
+from fewbit.plan.resolve import resolve
+from fewbit.progress import SILENT, Progress
+from fewbit.runtimes.onnxruntime import open_session, version
+from fewbit.runtimes.verify import Kernels, check_fallbacks, compare_outputs, kernels
+from fewbit.stages.choose_ranges import choose_ranges
+from fewbit.stages.correct_bias import correct_biases, corrected
+from fewbit.stages.saturation import Saturation, saturation
+from fewbit.stages.scale_weights import scale_weights
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+DEFAULT_SAMPLES = 128  # more change ranges and means little; `limit` asks for them
+_VERIFY_SAMPLES = 8
+_FLOAT_FORMS = ("float", "storage")
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What the runtime did with the exported model.
+
+    outputs: each output against the float model on a few samples (synthetic ones where no data was given).
+    kernels: what executes. saturated: activation sites that clip most, with the share of clipped values.
+    """
+
+    runtime: str
+    outputs: Sequence[OutputComparison]
+    kernels: Kernels
+    synthetic: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "runtime": self.runtime, "synthetic_inputs": self.synthetic,
+            "outputs": [o.to_dict() for o in self.outputs], "kernels": self.kernels.to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeResult:
+    """A quantized model and the evidence about it."""
+
+    path: Path | None
+    model: ir.Model = field(repr=False)
+    plan: Plan = field(repr=False)
+    float_bytes: int
+    bytes: int
+    verification: Verification | None
+    saturated: Sequence[Saturation]
+    notes: Sequence[str]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        left = Counter(f"{n.op}: {n.reason}" for n in self.plan.nodes.values() if n.form == "float" and n.weight)
+        return {
+            "path": None if self.path is None else str(self.path), "recipe": self.plan.recipe,
+            "target": self.plan.target, "fingerprint": self.plan.fingerprint, "forms": dict(self.plan.forms()),
+            "float_bytes": self.float_bytes, "bytes": self.bytes,
+            "smaller": finite_or_none(1 - self.bytes / self.float_bytes if self.float_bytes else None),
+            "calibration": dict(self.plan.calibration), "left_in_float": dict(left),
+            "verification": None if self.verification is None else self.verification.to_dict(),
+            "saturated": [s.to_dict() for s in self.saturated], "notes": list(self.notes), "seconds": self.seconds,
+        }
+
+
+def quantize(
+    model: str | Path | onnx.ModelProto | ir.Model | Hub,
+    data: Any = None,
+    recipe: str | Path | Recipe | Mapping[str, Any] = "int8",
+    target: str = "ort-cpu",
+    out: str | Path | None = None,
+    *,
+    limit: int | None = None,
+    preprocess: str | None = None,
+    plan: str | Path | Plan | None = None,
+    exclude: Sequence[str] = (),
+    keep_names: bool = False,
+    verify: bool = True,
+    threads: int = 1,
+    progress: Progress = SILENT,
+) -> QuantizeResult:
+    """Quantize a trained float model and check the result in the runtime.
+
+    Args:
+        model: path of an ONNX file, or a model in memory.
+        data: calibration samples: a path, `FILE.py:NAME(...)`, arrays or an iterable of feeds (docs/data.md). Recipes
+            without static activation ranges do not need any.
+        recipe: a built-in name, a YAML or JSON file, or rules as a dictionary.
+        target: where the model will run; `fewbit targets list` shows the names.
+        out: file to write; None returns the model without writing it.
+        limit: how many samples to use (128).
+        plan: a plan made before, perhaps edited: its decisions and numbers are used as they are.
+        exclude: op types or name patterns to leave in float.
+        keep_names: keep the names of inner nodes and values, which take space, in the file.
+        verify: load and run the result, and compare it with the float model.
+
+    Raises:
+        InputError: the model, data, recipe or output is wrong; says what and how to mend it. No file is left.
+        VerificationError: the runtime does not do what the plan says. No file is left.
+    """
+    started = time.perf_counter()
+    hub = load(model)
+    quantized = find_quantization(hub)
+    if quantized is not None:
+        raise ModelError(f"{_name(model)} cannot be quantized: {quantized}; give the float model")
+    check_weights(hub)
+    chosen = target_for(target)
+    _check_output(out)
+    source = None if data is None else samples_for(
+        data, hub_inputs(hub), limit=limit or DEFAULT_SAMPLES, preprocess=preprocess, purpose="calibration"
+    )
+    stats: dict[str, TensorStats] = {}
+    if plan is not None:
+        resolved = plan if isinstance(plan, Plan) else Plan.load(str(plan))
+        _check_plan(resolved, hub, chosen.name)
+    else:
+        resolved = resolve(hub, Recipe.get(recipe).excluding(exclude), chosen)
+        if resolved.edges():
+            source = samples_for(
+                source, hub_inputs(hub), limit=None, preprocess=None, purpose=f"recipe {resolved.recipe}"
+            )
+            stats = calibrate(hub, resolved, source, threads=threads, progress=progress)
+            used = next(iter(stats.values())).samples
+            resolved = replace(resolved, calibration={"samples": used, "source": source.description})
+            resolved = choose_ranges(resolved, stats)
+        resolved = correct_biases(hub, scale_weights(hub, resolved), stats)
+    exported = lower(hub, resolved)
+    with _staging(out) as folder:
+        staged = Path(folder) / (Path(out).name if out is not None else "model.onnx")
+        save(exported, staged, compact=not keep_names)
+        verification = None
+        if verify:
+            verification = _verify(hub, resolved, staged, source)
+        size = sum(p.stat().st_size for p in Path(folder).iterdir())
+        if out is not None:
+            _publish(Path(folder), Path(out))
+    return QuantizeResult(
+        None if out is None else Path(out), exported, resolved, _float_bytes(model, hub), size, verification,
+        saturation(resolved, stats), _notes(resolved, chosen.facts, verification), time.perf_counter() - started,
+    )
+
+
+def calibrate(
+    hub: Hub, plan: Plan, source: DataSource, *, threads: int = 1, progress: Progress = SILENT
+) -> dict[str, TensorStats]:
+    """One float pass: statistics of the plan's edges, and channel means of the inputs whose weights are corrected."""
+    sites = {name: site.channel_axis for name, site in plan.edges().items()}
+    for node in hub.nodes():
+        if corrected(plan, node):
+            sites.setdefault(str(node.inputs[0].name), 1 if node.op_type == "Conv" else -1)  # type: ignore[union-attr]
+    with progress.task("calibrating", source.count) as advance:
+        return collect(hub, sites, source.feeds(), threads=threads, advance=advance)
+
+
+def _verify(hub: Hub, plan: Plan, path: Path, source: DataSource | None) -> Verification:
+    feeds = [synthetic_feed(hub_inputs(hub))] if source is None else list(islice(source.feeds(), _VERIFY_SAMPLES))
+    found = kernels(path)
+    planned = Counter(n.op for n in plan.nodes.values() if n.form in _FLOAT_FORMS)
+    check_fallbacks(found, planned)
+    from fewbit.graph.save import is_large
+
+    real: Any = hub.path if is_large(hub.model) and hub.path is not None else hub.model
+    outputs = compare_outputs(open_session(real), open_session(path), feeds)
+    return Verification(f"onnxruntime {version()}", outputs, found, synthetic=source is None)
+
+
+def _notes(plan: Plan, facts: Sequence[str], verification: Verification | None) -> list[str]:
+    """What a user should know about this result, shortest first."""
+    notes = list(plan.notes)
+    forms = plan.forms()
+    if plan.recipe == "a16w8":
+        notes += [fact for fact in facts if fact.startswith("16-bit")]
+    if forms["storage"] and not forms["integer"] and not forms["dynamic"]:
+        notes += [fact for fact in facts if fact.startswith("weights in `storage`")]
+    if verification is not None and not verification.synthetic:
+        for output in verification.outputs:
+            if output.signal and output.sqnr < 10.0:
+                notes.append(
+                    f"output {output.name} has only {output.sqnr:.1f} dB against float: run `fewbit compare` to see where "
+                    "the error arises, and `fewbit eval` before shipping"
+                )
+    return notes
+
+
+def _check_plan(plan: Plan, hub: Hub, target: str) -> None:
+    if plan.fingerprint != hub.fingerprint():
+        raise PlanError(
+            f"the plan is of another graph: its fingerprint is {plan.fingerprint[:12]}, the model's is "
+            f"{hub.fingerprint()[:12]}; make the plan again from this model"
+        )
+    if plan.target != target:
+        raise PlanError(f"the plan is for target {plan.target}, not {target}; give --target {plan.target}")
+
+
+def _check_output(out: str | Path | None) -> None:
+    """Fail before the work, not after it."""
+    if out is None:
+        return
+    path = Path(out)
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give a file name in it")
+    if path.suffix not in (".onnx", ""):
+        raise RecipeError(f"output {path} has the ending {path.suffix}; this target writes .onnx")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"{path} cannot be written: no permission in {path.parent}")
+
+
+class _staging:  # noqa: N801 - a context manager, used as a function
+    """A folder beside the output where it is made and verified before it gets its name."""
+
+    def __init__(self, out: str | Path | None) -> None:
+        self.parent = None if out is None else Path(out).parent
+
+    def __enter__(self) -> str:
+        try:
+            self.folder = tempfile.mkdtemp(prefix=".fewbit-", dir=self.parent)
+        except OSError as error:
+            raise OutputError(f"{self.parent} cannot be written: {error.strerror}") from error
+        return self.folder
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _publish(folder: Path, out: Path) -> None:
+    """Rename the files into place, the model last."""
+    try:
+        for path in sorted(folder.iterdir(), key=lambda p: p.name == out.name):
+            os.replace(path, out.parent / path.name)
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written: {error.strerror}") from error
+
+
+def _float_bytes(model: Any, hub: Hub) -> int:
+    if isinstance(model, str | Path):
+        path = Path(model)
+        external = {
+            getattr(v.const_value, "path", None) for v in hub.graph.initializers.values() if v.const_value is not None
+        }
+        return path.stat().st_size + sum(Path(p).stat().st_size for p in external if p and Path(p).exists())
+    return sum(v.const_value.nbytes for v in hub.graph.initializers.values() if v.const_value is not None)
+
+
+def _name(model: Any) -> str:
+    return str(model) if isinstance(model, str | Path) else "the model"

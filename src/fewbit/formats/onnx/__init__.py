@@ -1,0 +1,1 @@
+"""The ONNX door: a plan lowered to QuantizeLinear and DequantizeLinear nodes."""

@@ -1,0 +1,139 @@
+"""Emitting nodes and constants into a hub graph: the vocabulary that the lowering of every op speaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from fewbit.graph.hub import Hub
+from fewbit.plan.plan import SitePlan
+from fewbit.spec import DType, QParams
+
+_IR_TYPES = {
+    ("int", 8): ir.DataType.INT8, ("uint", 8): ir.DataType.UINT8,
+    ("int", 16): ir.DataType.INT16, ("uint", 16): ir.DataType.UINT16,
+}
+# QuantizeLinear of ONNX takes 16 bits from this opset on; before it, ONNX Runtime's own domain does.
+_OPSET_16_BIT = 21
+CONTRIB = "com.microsoft"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Integers that stand for a float value: real = (value - zero_point) * scale."""
+
+    value: ir.Value
+    dtype: DType
+    scale: float
+    zero_point: int
+    made: bool  # no float value is left: every reader must read the integers or dequantize them
+
+
+class Emitter:
+    """Adds nodes and constants to the graph of a hub; equal constants are stored once."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.graph = hub.graph
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+        self._dequantized: dict[tuple[int, float], ir.Value] = {}
+        self._taken = {str(v.name) for node in hub.graph.all_nodes() for v in node.outputs}
+        self._taken |= set(hub.graph.initializers) | {str(v.name) for v in hub.graph.inputs}
+        self._count = 0
+
+    def name(self, hint: str) -> str:
+        """A name that nothing in the graph has."""
+        while True:
+            self._count += 1
+            candidate = f"{hint}_{self._count}"
+            if candidate not in self._taken:
+                self._taken.add(candidate)
+                return candidate
+
+    def constant(self, array: NDArray[Any], hint: str) -> ir.Value:
+        """An initializer; small ones with equal contents are shared."""
+        array = np.asarray(array, order="C")  # ascontiguousarray would give a scalar an axis
+        key = (array.dtype.str, array.shape, array.tobytes() if array.size <= 4096 else repr(id(array)).encode())
+        if key not in self._constants:
+            tensor = ir.tensor(array, name=self.name(hint))
+            value = ir.Value(
+                name=tensor.name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
+            )
+            self.graph.register_initializer(value)
+            self._constants[key] = value
+        return self._constants[key]
+
+    def node(
+        self, op: str, inputs: list[ir.Value | None], hint: str, *, dtype: ir.DataType | None = None, outputs: int = 1,
+        domain: str = "", **attributes: Any,
+    ) -> tuple[ir.Value, ...]:
+        """A new node at the end of the graph (the lowering sorts at the end)."""
+        node = ir.node(op, inputs, attributes=attributes, domain=domain, num_outputs=outputs, name=self.name(hint))
+        for output in node.outputs:
+            output.name = self.name(hint)
+            if dtype is not None:
+                output.dtype = dtype
+        if domain and domain not in self.graph.opset_imports:
+            self.graph.opset_imports[domain] = 1
+        self.graph.append(node)
+        return tuple(node.outputs)
+
+    def domain_of(self, dtype: DType) -> str:
+        return CONTRIB if dtype.bits > 8 and self.hub.opset < _OPSET_16_BIT else ""
+
+    def quantize(self, value: ir.Value, site: SitePlan, *, made: bool, scale: float | None = None) -> View:
+        """QuantizeLinear by a site's parameters; `scale` where the value is a multiple of what the site describes."""
+        params = require(site)
+        dtype = params.spec.dtype
+        real = float(params.scale) if scale is None else scale
+        zero_point = int(params.zero_point)
+        (output,) = self.node(
+            "QuantizeLinear",
+            [value, self.scalar(real), self.constant(np.array(zero_point, dtype.storage), "zp")],
+            "q", dtype=ir_type(dtype), domain=self.domain_of(dtype),
+        )
+        return View(output, dtype, float(params.scale), zero_point, made)
+
+    def scalar(self, value: float) -> ir.Value:
+        return self.constant(np.float32(value).reshape(()), "scale")
+
+    def dequantize(self, view: View) -> ir.Value:
+        """DequantizeLinear of a view, made once."""
+        key = (id(view.value), view.scale)
+        if key not in self._dequantized:
+            (output,) = self.node(
+                "DequantizeLinear",
+                [view.value, self.scalar(view.scale), self.constant(np.array(view.zero_point, view.dtype.storage), "zp")],
+                "dq", dtype=ir.DataType.FLOAT, domain=self.domain_of(view.dtype),
+            )
+            self._dequantized[key] = output
+        return self._dequantized[key]
+
+    def dequantize_constant(
+        self, integers: NDArray[Any], scale: NDArray[np.float32], axis: int, hint: str, *, zero_point: bool
+    ) -> ir.Value:
+        """DequantizeLinear of a constant, symmetric; the zero point is written only where a kernel asks for it."""
+        scale = scale.reshape(-1) if scale.size > 1 else scale.reshape(())
+        inputs: list[ir.Value | None] = [self.constant(integers, hint), self.constant(scale, "scale")]
+        if zero_point:
+            inputs.append(self.constant(np.zeros(scale.shape, integers.dtype), "zp"))
+        attributes = {"axis": axis} if scale.ndim else {}
+        return self.node("DequantizeLinear", inputs, "dq", dtype=ir.DataType.FLOAT, **attributes)[0]
+
+
+def ir_type(dtype: DType) -> ir.DataType:
+    """The ONNX type that stores a dtype of at most 16 bits, unpacked."""
+    return _IR_TYPES[dtype.kind, 8 if dtype.bits <= 8 else 16]
+
+
+def require(site: SitePlan) -> QParams:
+    """The parameters of a site that calibration has filled."""
+    from fewbit.errors import PlanError
+
+    if site.params is None:
+        raise PlanError(f"site {site.site.name} of the plan has no scale: the plan was not calibrated; give samples")
+    return site.params

@@ -1,0 +1,126 @@
+"""Weights as integers, and the forms in which a node reads them."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from fewbit.core.affine import quantize
+from fewbit.formats.onnx.emit import CONTRIB, Emitter, require
+from fewbit.graph.ops import weight_of
+from fewbit.plan.plan import Plan, SitePlan
+
+
+def integers_of(emit: Emitter, site: SitePlan) -> tuple[NDArray[np.integer], NDArray[np.float32]]:
+    """The integers and scales of a constant site; scales are shaped to broadcast against the integers."""
+    params = require(site)
+    weight = emit.hub.constant(emit.hub.value(site.site.name))
+    assert weight is not None  # select takes constants only
+    scale = params.scale if params.scale.ndim == weight.ndim else params.scale.reshape((1,) * weight.ndim)
+    return quantize(weight, params), scale
+
+
+def integer_weight(emit: Emitter, plan: Plan, node: ir.Node, *, transpose: bool, zero_point: bool) -> tuple[
+    ir.Value, NDArray[np.float32]
+]:
+    """DequantizeLinear of a node's weight, and its scales as a vector over the output channels (or one)."""
+    weight = weight_of(node)
+    assert weight is not None
+    integers, scale = integers_of(emit, plan.sites[str(weight.value.name)])
+    axis = weight.out_axis % integers.ndim
+    if transpose:
+        integers, axis = np.ascontiguousarray(integers.T), 1 - axis
+    value = emit.dequantize_constant(integers, scale, axis, str(weight.value.name), zero_point=zero_point)
+    return value, scale.reshape(-1)
+
+
+def integer_bias(emit: Emitter, bias: NDArray[np.float32], input_scale: float, weight_scale: NDArray[np.float32]) -> ir.Value:
+    """DequantizeLinear of a bias in int32 at the scale of the accumulator."""
+    scale = (np.float32(input_scale) * weight_scale).astype(np.float32)
+    limit = np.float64(2**31 - 1)
+    integers = np.clip(np.rint(bias.astype(np.float64) / scale), -limit, limit).astype(np.int32)
+    return emit.dequantize_constant(integers, scale, 0, "bias", zero_point=False)
+
+
+def stored_weight(emit: Emitter, plan: Plan, value: ir.Value) -> ir.Value:
+    """A narrow constant that expands to float when the model is loaded: Cast, and Mul by the scale, fold there."""
+    site = plan.sites[str(value.name)]
+    assert site.spec is not None
+    hint = str(value.name)
+    if not site.spec.dtype.is_integer:
+        array = emit.hub.constant(value)
+        assert array is not None
+        half = np.clip(array, -65504.0, 65504.0).astype(np.float16)
+        return emit.node("Cast", [emit.constant(half, hint)], "w", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)[0]
+    integers, scale = integers_of(emit, site)
+    (cast,) = emit.node("Cast", [emit.constant(integers, hint)], "w", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
+    return emit.node("Mul", [cast, emit.constant(scale, "scale")], "w", dtype=ir.DataType.FLOAT)[0]
+
+
+def gather_rows(emit: Emitter, plan: Plan, node: ir.Node) -> ir.Value:
+    """An embedding whose table is integers: only the rows in use become float."""
+    table, indices = node.inputs[0], node.inputs[1]
+    assert table is not None
+    site = plan.sites[str(table.name)]
+    assert site.spec is not None
+    hint, axis = str(table.name), node.attributes.get_int("axis", 0)
+    if not site.spec.dtype.is_integer:
+        array = emit.hub.constant(table)
+        assert array is not None
+        stored, scale = np.clip(array, -65504.0, 65504.0).astype(np.float16), None
+    else:
+        stored, scale = integers_of(emit, site)
+    constant = emit.constant(stored, hint)
+    (rows,) = emit.node("Gather", [constant, indices], "rows", dtype=constant.dtype, axis=axis)
+    (rows,) = emit.node("Cast", [rows], "rows", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
+    if scale is None:
+        return rows
+    factor = emit.constant(scale, "scale")
+    if scale.size > 1:  # one scale a row, gathered with it
+        (factor,) = emit.node("Gather", [factor, indices], "rows", dtype=ir.DataType.FLOAT, axis=axis)
+    return emit.node("Mul", [rows, factor], "rows", dtype=ir.DataType.FLOAT)[0]
+
+
+def dynamic_matmul(emit: Emitter, plan: Plan, node: ir.Node, ranges: dict[ir.Value, tuple[ir.Value, ...]]) -> ir.Value:
+    """DynamicQuantizeLinear → MatMulInteger → scale → bias, which the runtime fuses into one kernel.
+
+    ranges: the quantized form of each activation, shared by the nodes that read it.
+    """
+    activation = node.inputs[0]
+    assert activation is not None
+    if activation not in ranges:
+        ranges[activation] = emit.node("DynamicQuantizeLinear", [activation], "dynamic", outputs=3)
+    quantized, scale, zero_point = ranges[activation]
+    weight = weight_of(node)
+    assert weight is not None
+    integers, weight_scale = integers_of(emit, plan.sites[str(weight.value.name)])
+    if node.op_type == "Gemm" and node.attributes.get_int("transB", 0):
+        integers = np.ascontiguousarray(integers.T)
+    vector = weight_scale.reshape(-1) if weight_scale.size > 1 else weight_scale.reshape(())
+    inputs: list[ir.Value | None] = [quantized, emit.constant(integers, str(weight.value.name)), zero_point]
+    (product,) = emit.node("MatMulInteger", inputs, "product", dtype=ir.DataType.INT32)
+    (product,) = emit.node("Cast", [product], "product", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
+    (factor,) = emit.node("Mul", [scale, emit.constant(vector, "scale")], "scale", dtype=ir.DataType.FLOAT)
+    (result,) = emit.node("Mul", [product, factor], "product", dtype=ir.DataType.FLOAT)
+    if node.op_type == "Gemm" and len(node.inputs) > 2 and node.inputs[2] is not None:
+        (result,) = emit.node("Add", [result, node.inputs[2]], "product", dtype=ir.DataType.FLOAT)
+    return result
+
+
+def dynamic_lstm(emit: Emitter, plan: Plan, node: ir.Node) -> tuple[ir.Value, ...]:
+    """DynamicQuantizeLSTM of ONNX Runtime: weights (directions, inputs, 4·hidden), one scale a gate row."""
+    inputs = list(node.inputs) + [None] * (8 - len(node.inputs))
+    scales: list[ir.Value | None] = []
+    for index in (1, 2):
+        weight = inputs[index]
+        assert weight is not None
+        integers, scale = integers_of(emit, plan.sites[str(weight.name)])
+        inputs[index] = emit.constant(np.ascontiguousarray(integers.transpose(0, 2, 1)), str(weight.name))
+        rows = np.ascontiguousarray(np.broadcast_to(scale, (*integers.shape[:2], 1))[..., 0])
+        scales += [emit.constant(rows, "scale"), emit.constant(np.zeros(rows.shape, integers.dtype), "zp")]
+    attributes = {name: attribute.value for name, attribute in node.attributes.items() if name != "layout"}
+    return emit.node(
+        "DynamicQuantizeLSTM", inputs[:8] + scales, "lstm", dtype=ir.DataType.FLOAT, outputs=len(node.outputs),
+        domain=CONTRIB, **attributes,
+    )

@@ -1,0 +1,179 @@
+"""Load a model into a hub. Whatever is wrong with it is a ModelError of one line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from fewbit.errors import ModelError
+from fewbit.graph.checks import check_proto, check_references
+from fewbit.graph.external import check_external_data
+from fewbit.graph.hub import Hub, all_graphs, constant_tensor
+from fewbit.graph.sniff import describe_file
+
+if TYPE_CHECKING:
+    import onnx
+
+PROTOBUF_LIMIT = (1 << 31) - 1
+"""Bytes: no protobuf message may be larger."""
+
+_QUANTIZATION_OPS = {
+    *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"),
+    *("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"),
+    *("DynamicQuantizeLSTM", "QAttention", "QGemm", "QEmbedLayerNormalization", "MatMulFpQ4", "QMoE"),
+    *("Quant", "BipolarQuant", "IntQuant", "FloatQuant", "QOrderedMatMul"),
+}
+
+
+def load(model: str | Path | onnx.ModelProto | ir.Model | Hub, *, normalize: bool = True) -> Hub:
+    """A hub of a model file, a protobuf, an onnx-ir model or a hub; the argument is not changed.
+
+    External data is memory-mapped on use, never read here. With `normalize` the default rules of
+    `fewbit.graph.normalize` are applied; what they did is in `Hub.log`.
+
+    Raises ModelError for a file that is missing or no ONNX model, for a broken graph, and for external data that is
+    missing, too short or outside the model's folder.
+    """
+    hub = _to_hub(model)
+    check_references(hub.model)
+    if normalize:
+        from fewbit.graph.normalize import normalize as run_rules
+
+        run_rules(hub)
+    return hub
+
+
+def _to_hub(model: str | Path | onnx.ModelProto | ir.Model | Hub) -> Hub:
+    if isinstance(model, Hub):
+        return model.clone()
+    if isinstance(model, ir.Model):
+        return Hub(model.clone())
+    if isinstance(model, str | os.PathLike):
+        path = Path(model)
+        return Hub(_from_proto(_read(path), path.parent, str(path)), path)
+    import onnx
+
+    if isinstance(model, onnx.ModelProto):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        return Hub(_from_proto(copy, Path.cwd(), "the model"))
+    raise ModelError(f"a model is a path, an onnx.ModelProto, an onnx_ir.Model or a Hub, not {type(model).__name__}")
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder; give the .onnx file in it")
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            start = file.read(4096)
+            hint = describe_file(start, size)
+            if hint:
+                raise ModelError(f"{path} is not an ONNX model: {hint}")
+            if size > PROTOBUF_LIMIT:
+                raise ModelError(
+                    f"{path} has {size} bytes and protobuf's limit is {PROTOBUF_LIMIT}; save it with external data"
+                )
+            data = start + file.read()
+    except FileNotFoundError:
+        raise ModelError(f"{path} does not exist") from None
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from None
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError:
+        # ModelProto's first field is ir_version: tag 0x08 and a small number.
+        if data[:1] == b"\x08" and len(data) > 1 and 1 <= data[1] <= onnx.IR_VERSION + 10:
+            raise ModelError(f"{path} is a truncated or damaged ONNX model ({size} bytes); copy it again") from None
+        raise ModelError(f"{path} is not an ONNX model: its {size} bytes are no protobuf message") from None
+    return proto
+
+
+def _from_proto(proto: onnx.ModelProto, folder: Path, label: str) -> ir.Model:
+    check_proto(proto, label)
+    try:
+        model = ir.from_proto(proto)
+    except (ir.serde.SerdeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        first_line = (str(cause).splitlines() or [type(cause).__name__])[0]
+        raise ModelError(f"{label} is a broken ONNX model: {first_line}") from error
+    _own_tensors(model, label)
+    ir.external_data.set_base_dir(model.graph, str(folder.absolute()))
+    check_external_data(model, folder, label)
+    return model
+
+
+def _own_tensors(model: ir.Model, label: str) -> None:
+    """Replace tensors that wrap a TensorProto by arrays: the wrapper copies the bytes on each access."""
+    for graph in all_graphs(model):
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if isinstance(tensor, ir.serde.TensorProtoTensor) and tensor.dtype != ir.DataType.STRING:
+                try:
+                    array = tensor.numpy()
+                except (ValueError, TypeError, AssertionError) as error:
+                    shape = tuple(tensor.shape.numpy())
+                    raise ModelError(
+                        f"{label}: the data of tensor {value.name!r} does not fit its type {tensor.dtype.name} and "
+                        f"shape {shape}: {error}"
+                    ) from None
+                value.const_value = ir.Tensor(array, dtype=tensor.dtype, shape=tensor.shape, name=value.name)
+
+
+def find_quantization(hub: Hub) -> str | None:
+    """Why this model counts as quantized already, or None: the first node that works with quantized numbers."""
+    for graph in all_graphs(hub.model):
+        for node in graph:
+            if node.op_type in _QUANTIZATION_OPS or node.op_type.startswith("QLinear"):
+                return f"it is quantized already: node {node.name!r} is a {node.op_type}"
+    return None
+
+
+def check_weights(hub: Hub, names: list[str] | None = None) -> None:
+    """Raise ModelError if a float constant (of these names, or any) holds NaN or infinity.
+
+    Reads the tensors it checks, in blocks of 16 MB for those in memory-mapped files.
+    """
+    wanted = None if names is None else set(names)
+    for graph in all_graphs(hub.model):
+        constants = [(str(v.name), v.const_value) for v in graph.initializers.values()]
+        constants += [(str(n.outputs[0].name), constant_tensor(n.outputs[0])) for n in graph if n.op_type == "Constant"]
+        for name, tensor in constants:
+            if tensor is None or (wanted is not None and name not in wanted):
+                continue
+            count = _count_bad(tensor)
+            if count:
+                raise ModelError(
+                    f"tensor {name!r} holds {count} NaN or infinite of {tensor.size} numbers; repair or retrain the model"
+                )
+
+
+_INFINITE_ON_PURPOSE = 1
+"""A single infinity is a mask's fill value or a Clip bound, not a damaged weight."""
+
+
+def _count_bad(tensor: ir.TensorProtocol) -> int:
+    if not tensor.dtype.is_floating_point() or tensor.size == 0:
+        return 0
+    flat = tensor.numpy().reshape(-1)
+    block = 1 << 22
+    count = 0
+    for start in range(0, flat.size, block):
+        part = flat[start : start + block]
+        if part.dtype.itemsize < 4:
+            part = part.astype(np.float32)
+        # A sum is finite unless a number is not (or it overflows): ten times cheaper than testing each number.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not np.isfinite(part.sum(dtype=np.float64)):
+                count += int(part.size - np.isfinite(part).sum())
+    return count

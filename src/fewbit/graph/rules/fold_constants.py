@@ -1,0 +1,170 @@
+"""Nodes that compute with constants alone are computed once, by ONNX Runtime, and replaced by the result.
+
+All of them run in one session. Not folded: random operators, operators outside ONNX's domain, quantize and dequantize
+(the compressed form is wanted), and whatever would make the model more than 1 MB larger or untie a shared weight.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from fewbit.graph.edit import add_constant, detach
+from fewbit.graph.hub import ONNX_DOMAINS, Hub, shape_of
+from fewbit.graph.info import RuleOutcome
+from fewbit.graph.ops import category_of
+
+NAME = "fold_constants"
+
+MAX_GROWTH = 1 << 20
+"""Bytes by which the result of a node may exceed its inputs."""
+
+_READ_AT_MOST = 64 << 20
+"""Bytes of a constant that folding reads; larger ones stay in their file."""
+
+_SMALL = 1024
+"""Bytes of inputs below which an operator that does not grow its input on purpose is folded without knowing its size."""
+
+_GROWING = frozenset(
+    [
+        "Expand",
+        "Tile",
+        "ConstantOfShape",
+        "Range",
+        "Resize",
+        "Upsample",
+        "Pad",
+        "OneHot",
+        "EyeLike",
+        "Einsum",
+        "ConvTranspose",
+        "Gather",
+        "GatherND",
+        "MatMul",
+        "ScatterND",
+    ]
+)
+_LEFT_ALONE = frozenset(("control", "random", "quantization"))
+
+
+def apply(hub: Hub) -> list[RuleOutcome]:
+    foldable: dict[ir.Node, None] = {}
+    known: dict[ir.Value, int] = {}
+    outcomes = []
+    for node in hub.nodes():
+        if not _is_constant(node, known):
+            continue
+        obstacle = _obstacle(hub, node, known)
+        if obstacle is None:
+            foldable[node] = None
+            for output in node.outputs:
+                known[output] = _bytes(output)
+        else:
+            outcomes.append(RuleOutcome(NAME, str(node.name), False, obstacle))
+    wanted = [
+        output
+        for node in foldable
+        for output in node.outputs
+        if output.is_graph_output() or any(use.node not in foldable for use in output.uses())
+    ]
+    if not wanted:
+        return outcomes
+    try:
+        results = _run(hub, list(foldable), wanted)
+    except RuntimeError as error:
+        first_line = str(error).splitlines()[0]
+        return [*outcomes, *(RuleOutcome(NAME, str(n.name), False, f"cannot be run: {first_line}") for n in foldable)]
+    for output, array in zip(wanted, results, strict=True):
+        outcomes.append(_replace(hub, output, array))
+    for node in reversed(foldable):
+        if not any(output.uses() or output.is_graph_output() for output in node.outputs):
+            detach(hub.graph, [node])
+    return outcomes
+
+
+def _is_constant(node: ir.Node, known: dict[ir.Value, int]) -> bool:
+    inputs = [value for value in node.inputs if value is not None]
+    if not inputs or category_of(node) in _LEFT_ALONE or node.domain not in ONNX_DOMAINS:
+        return False
+    return all(value.const_value is not None or value in known for value in inputs)
+
+
+def _obstacle(hub: Hub, node: ir.Node, known: dict[ir.Value, int]) -> str | None:
+    """Why this node with constant inputs stays."""
+    total = 0
+    for value in set(node.inputs):
+        if value is None:
+            continue
+        tensor = value.const_value
+        size = max(known[value], 0) if tensor is None else tensor.nbytes
+        if size > _READ_AT_MOST:
+            return f"the {size} bytes of {value.name!r} are not worth reading for it"
+        # The input goes away only if nothing else reads it.
+        total += size if len(value.uses()) == 1 or size <= MAX_GROWTH else 0
+    if any(not isinstance(output.type, ir.TensorType) and output.type is not None for output in node.outputs):
+        return "it makes a sequence, not a tensor"
+    result = sum(_bytes(output) for output in node.outputs if output.name)
+    if result < 0 and (node.op_type in _GROWING or total > _SMALL):
+        return "the size of its result is not known"
+    if result > total + MAX_GROWTH and not _widens(node, result, total):
+        return f"it would grow the model from {total} to {result} bytes"
+    return None
+
+
+def _widens(node: ir.Node, result: int, total: int) -> bool:
+    """A Cast of stored float16 weights: they are wanted as float32."""
+    return node.op_type == "Cast" and result <= 2 * total
+
+
+def _bytes(value: ir.Value) -> int:
+    """Size of a tensor; very negative when it is not known."""
+    shape = shape_of(value)
+    unknown = -(1 << 60)
+    if shape is None or value.dtype is None or not all(isinstance(size, int) for size in shape):
+        return unknown
+    bits = 64 if value.dtype == ir.DataType.STRING else value.dtype.bitwidth
+    return int(np.prod(shape, dtype=np.float64) * bits / 8)  # type: ignore[arg-type]
+
+
+def _run(hub: Hub, nodes: list[ir.Node], wanted: list[ir.Value]) -> list[np.ndarray]:
+    """The values, from one unoptimized session over copies of the nodes. Raises RuntimeError, which ORT's errors are."""
+    import onnx
+    import onnxruntime as ort
+
+    graph = onnx.GraphProto(name="constants")
+    seen: set[str] = set()
+    for node in nodes:
+        ir.serde.serialize_node_into(graph.node.add(), node)
+        for value in node.inputs:
+            if value is not None and value.const_value is not None and value.name not in seen:
+                seen.add(str(value.name))
+                tensor = value.const_value
+                if isinstance(tensor, ir.ExternalTensor):
+                    tensor = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
+                proto = graph.initializer.add()
+                ir.serde.serialize_tensor_into(proto, tensor)
+                proto.name = str(value.name)
+    for value in wanted:
+        graph.output.add(name=str(value.name))
+    opsets = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in hub.model.opset_imports.items() if v is not None]
+    model = onnx.ModelProto(ir_version=hub.model.ir_version, graph=graph, opset_import=opsets)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run([str(v.name) for v in wanted], {})  # type: ignore[no-any-return]
+
+
+def _replace(hub: Hub, output: ir.Value, array: np.ndarray) -> RuleOutcome:
+    node = output.producer()
+    name = "" if node is None else str(node.name)
+    if output.is_graph_output():
+        return RuleOutcome(NAME, name, False, f"it makes the graph output {output.name!r}")
+    if array.dtype == object:
+        return RuleOutcome(NAME, name, False, "it makes strings")
+    stem = str(output.name)
+    output.name = None
+    hub.release_name(stem)
+    output.replace_all_uses_with(add_constant(hub, array, stem))
+    return RuleOutcome(NAME, name, True, f"constant {array.dtype} {list(array.shape)}")

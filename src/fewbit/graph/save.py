@@ -1,0 +1,131 @@
+"""Save a model: atomically, with external data when it is too big for one protobuf, and compactly when asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import onnx_ir as ir
+
+from fewbit.graph.atomic import atomic_files
+from fewbit.graph.compact import Renaming, make_compact
+from fewbit.graph.hub import all_graphs
+
+if TYPE_CHECKING:
+    import onnx
+
+EXTERNAL_ABOVE = 1_800_000_000
+"""Bytes of tensors above which they go to a file of their own; protobuf's limit is 2**31 - 1 for all of the model."""
+
+_INLINE_BELOW = 1024
+_ALIGNMENT = 4096
+"""Large tensors start at a page, so that a reader can map them."""
+
+
+def save(model: ir.Model, path: str | Path, *, compact: bool = False, external_above: int = EXTERNAL_ABOVE) -> Renaming:
+    """Write a model to `path`, completely or not at all; the model is not changed.
+
+    compact: leave out doc strings, metadata of nodes and values, and inferred shapes, and give nodes and values short
+        names; inputs, outputs, and the model's own metadata (class names and the like) are kept.
+    external_above: bytes of tensors above which those over 1 kB go to `<path>.data` beside it.
+
+    Returns the renaming, empty unless compact. Raises OutputError when the file cannot be written.
+    """
+    path = Path(path)
+    renaming = Renaming()
+    if _tensor_bytes(model) > external_above:
+        data_path = path.with_name(path.name + ".data")
+        with atomic_files(data_path, path) as (data_file, file), _moved_out(model, data_file, data_path) as proto:
+            if compact:
+                renaming = make_compact(proto)
+            file.write(proto.SerializeToString())
+        return renaming
+    with _swapped(model, lambda _, tensor: _in_memory(tensor)):
+        proto = ir.to_proto(model)
+    if compact:
+        renaming = make_compact(proto)
+    with atomic_files(path) as (file,):
+        file.write(proto.SerializeToString())
+    return renaming
+
+
+def to_bytes(model: ir.Model) -> bytes:
+    """The model as one serialized protobuf, external data included, for a runtime's session.
+
+    Raises ValueError from protobuf above 2 GB; save such a model to a file instead.
+    """
+    with _swapped(model, lambda _, tensor: _in_memory(tensor)):
+        return ir.to_proto(model).SerializeToString()  # type: ignore[no-any-return]
+
+
+def is_large(model: ir.Model) -> bool:
+    """Whether the tensors are too big for one protobuf."""
+    return _tensor_bytes(model) > EXTERNAL_ABOVE
+
+
+def _tensor_bytes(model: ir.Model) -> int:
+    values = (value for graph in all_graphs(model) for value in graph.initializers.values())
+    return sum(value.const_value.nbytes for value in values if value.const_value is not None)
+
+
+@contextmanager
+def _swapped(model: ir.Model, replace: Callable[[ir.Value, ir.TensorProtocol], ir.TensorProtocol]) -> Iterator[None]:
+    """The model with each initializer's tensor replaced, for the time of the block."""
+    before: list[tuple[ir.Value, ir.TensorProtocol]] = []
+    _map_attributes(model)
+    try:
+        for graph in all_graphs(model):
+            for value in graph.initializers.values():
+                if value.const_value is not None:
+                    before.append((value, value.const_value))
+                    value.const_value = replace(value, value.const_value)
+        yield
+    finally:
+        for value, tensor in before:
+            value.const_value = tensor
+
+
+def _in_memory(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    """The same tensor over memory-mapped bytes, so that it is serialized into the protobuf."""
+    if isinstance(tensor, ir.ExternalTensor):
+        return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, shape=tensor.shape, name=tensor.name)
+    return tensor
+
+
+def _map_attributes(model: ir.Model) -> None:
+    for graph in all_graphs(model):
+        for node in graph:
+            for attribute in list(node.attributes.values()):
+                if attribute.type == ir.AttributeType.TENSOR and isinstance(attribute.value, ir.ExternalTensor):
+                    node.attributes[attribute.name] = ir.AttrTensor(attribute.name, _in_memory(attribute.as_tensor()))
+
+
+@contextmanager
+def _moved_out(model: ir.Model, file: BinaryIO, path: Path) -> Iterator[onnx.ModelProto]:
+    """The model's protobuf with its tensors in `file`, which will be found at `path`."""
+    target = os.path.realpath(path)
+    offset = 0
+
+    def write(value: ir.Value, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+        nonlocal offset
+        if isinstance(tensor, ir.ExternalTensor) and os.path.realpath(tensor.path) == target:
+            tensor.numpy()  # maps the old file, which then outlives its name
+        if tensor.nbytes < _INLINE_BELOW or tensor.dtype == ir.DataType.STRING:
+            return _in_memory(tensor)
+        padding = -offset % _ALIGNMENT if tensor.nbytes >= _ALIGNMENT else 0
+        file.write(b"\0" * padding)
+        offset += padding
+        if isinstance(tensor, ir.ExternalTensor):
+            tensor.tofile(file)
+        else:
+            file.write(tensor.tobytes())
+        start, offset = offset, offset + tensor.nbytes
+        return ir.ExternalTensor(
+            path.name, start, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=str(value.name)
+        )
+
+    with _swapped(model, write):
+        yield ir.to_proto(model)

@@ -1,0 +1,1 @@
+"""Metrics, comparisons of outputs, and the latency protocol."""

@@ -1,0 +1,50 @@
+"""Error rates of recognized text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fewbit.errors import DataError, MissingExtraError
+from fewbit.measure.metrics.metric import Labels, Metric, Outputs
+
+BLANK = 0  # the class that CTC uses for "nothing"
+
+
+def decode_ctc(scores: np.ndarray[Any, Any]) -> list[int]:
+    """Greedy CTC decoding of [positions, classes]: repeats are merged, then blanks (class 0) dropped."""
+    best = scores.argmax(-1)
+    keep = np.concatenate([[True], best[1:] != best[:-1]]) & (best != BLANK)
+    return [int(c) for c in best[keep]]
+
+
+def error_rate(outputs: Sequence[Outputs], labels: Labels, *, unit: str) -> float:
+    """Edits over the length of the references.
+
+    A first output of strings is compared with string labels, by character (`cer`) or word (`wer`). One of class scores
+    [1, positions, classes] is decoded by greedy CTC and compared with labels of class numbers.
+    """
+    try:
+        from rapidfuzz.distance import Levenshtein
+    except ImportError as error:
+        raise MissingExtraError("rapidfuzz", "text", f"metric {unit}") from error
+    split: Callable[[str], Sequence[Any]] = str.split if unit == "wer" else list
+    edits, length = 0, 0
+    for (first, *_), label in zip(outputs, labels, strict=True):
+        if first.dtype.kind in "OUS":
+            got, wanted = split(str(first.reshape(-1)[0])), split(str(np.asarray(label).reshape(-1)[0]))
+        elif unit == "wer":
+            raise DataError("metric wer needs a model that gives text; use cer, or a metric of your own, for class scores")
+        else:
+            got = decode_ctc(first.reshape(-1, first.shape[-1]))
+            wanted = [int(c) for c in np.asarray(label).reshape(-1)]
+        edits += Levenshtein.distance(got, wanted)
+        length += len(wanted)
+    return edits / length if length else float("nan")
+
+
+CER = Metric("cer", partial(error_rate, unit="cer"), higher_is_better=False, points=True)
+WER = Metric("wer", partial(error_rate, unit="wer"), higher_is_better=False, points=True)

@@ -1,0 +1,117 @@
+"""Place: which edges and constants hold integers, and which nodes read them.
+
+An edge is *made* as integers when its producer's kernel writes them: then every reader reads the quantized value. A
+float edge is quantized for its integer readers alone; the others go on reading the float value. A passthrough node moves
+its input's integers, so its output is no site of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from fewbit.graph.hub import Hub
+from fewbit.graph.ops import weight_of
+from fewbit.plan.plan import NodePlan, SitePlan
+from fewbit.plan.recipe import Setting
+from fewbit.plan.select import quantizes_output
+from fewbit.plan.wiring import constant_operand, data_inputs
+from fewbit.spec import PER_TENSOR, QSpec, Site
+from fewbit.targets import Target
+
+# The range of these functions is known, whatever the samples show.
+_FUNCTION_BOUNDS = {"Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0), "Softmax": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
+
+
+def place(
+    hub: Hub, plans: Mapping[str, NodePlan], settings: Mapping[str, Setting], target: Target
+) -> tuple[dict[str, SitePlan], dict[str, str]]:
+    """The sites, by value name, and for each value that a passthrough node makes the site whose scale it has."""
+    sites: dict[str, SitePlan] = {}
+    origin: dict[str, str] = {}
+    positions = {node.name: i for i, node in enumerate(hub.nodes())}
+    by_name = {node.name: node for node in hub.nodes()}
+
+    def edge(value: ir.Value, setting: Setting, reader: str | None, reason: str) -> None:
+        name = str(value.name)
+        if name in origin:
+            return
+        if name in sites:
+            old = sites[name]
+            if reader is None or old.readers is None or reader in old.readers:
+                return
+            sites[name] = replace(old, readers=(*old.readers, reader))
+            return
+        producer = value.producer()
+        bounds = _FUNCTION_BOUNDS.get(producer.op_type) if producer is not None else None
+        site = Site(name, "edge", positions[producer.name] if producer is not None else -1)
+        spec = QSpec(setting.activation.dtype, PER_TENSOR, symmetric=setting.activation.symmetric)
+        sites[name] = SitePlan(
+            site, spec, reason, readers=None if reader is None else (reader,), bounds=bounds,
+            method=setting.activation.range,
+        )
+
+    def constant(value: ir.Value, spec: QSpec, node: ir.Node, method: str, reason: str) -> None:
+        name = str(value.name)
+        if name not in sites:
+            sites[name] = SitePlan(Site(name, "constant", positions[node.name]), spec, reason, method=method)
+
+    for node in hub.nodes():
+        plan, setting = plans[node.name], settings[node.name]
+        if plan.form in ("integer", "passthrough"):
+            for value in data_inputs(node):
+                edge(value, setting, node.name, f"read by the integer kernel of {node.name}")
+        if plan.form == "passthrough":
+            first = str(data_inputs(node)[0].name)
+            for output in node.outputs:
+                origin[str(output.name)] = origin.get(first, first)
+        if plan.form == "integer":
+            operand = constant_operand(hub, node) if node.op_type in ("Add", "Mul") else None
+            if operand is not None:
+                value = node.inputs[operand[0]]
+                assert value is not None  # constant_operand found it
+                spec = QSpec(setting.activation.dtype, PER_TENSOR, symmetric=False)
+                constant(value, spec, node, "minmax", f"constant operand of {node.name}")
+            if quantizes_output(node, plans, target):
+                absorbed = by_name[plan.absorbs] if plan.absorbs else None
+                output = (absorbed or node).outputs[0]
+                edge(output, setting, None, f"made as integers by {node.name}")
+        if plan.weight is not None and plan.form != "float":
+            for value, spec in _weights(hub, node, plan, setting, target):
+                constant(value, spec, node, setting.weight.range, f"weight of {node.name}: {plan.reason}")
+    return sites, origin
+
+
+
+
+def _weights(
+    hub: Hub, node: ir.Node, plan: NodePlan, setting: Setting, target: Target
+) -> list[tuple[ir.Value, QSpec]]:
+    """The weights of a node with their specs; a recurrent node has two."""
+    weight = weight_of(node)
+    assert weight is not None  # select decided on it
+    values = [weight.value]
+    if node.op_type in ("LSTM", "GRU", "RNN") and node.inputs[2] is not None and node.inputs[2].const_value is not None:
+        values.append(node.inputs[2])
+    result = []
+    for value in values:
+        rank = len(value.const_value.shape)  # type: ignore[union-attr]
+        block = tuple(1 if axis in _scale_axes(node, weight.out_axis, rank) else -1 for axis in range(rank))
+        if setting.weight.granularity == "tensor":
+            block = PER_TENSOR
+        dtype = setting.weight.dtype
+        if plan.form == "integer" and dtype.is_integer and dtype.bits > target.weight_bits:
+            dtype = type(dtype)(dtype.kind, target.weight_bits)
+        result.append((value, QSpec(dtype, block, symmetric=setting.weight.symmetric, narrow=dtype.is_integer)))
+    return result
+
+
+def _scale_axes(node: ir.Node, out_axis: int, rank: int) -> tuple[int, ...]:
+    """The axes along which a weight has scales of its own. A recurrent weight (directions, gates, inputs) has two."""
+    if node.op_type in ("LSTM", "GRU", "RNN"):
+        return (0, 1)
+    if node.op_type == "Gather":
+        return (0,)
+    return (out_axis % rank,)

@@ -1,0 +1,106 @@
+"""The plan: one entry for every site and every node, with the numbers and the reason of each choice. Plain data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewbit.spec import QParams, QSpec, Site
+from fewbit.targets.schema import Form
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SitePlan:
+    """What happens at one site.
+
+    spec: the format, or None where the site stays float.
+    params: scale and zero point, None until the ranges are chosen (and for float formats).
+    method: how the range was chosen.
+    readers: names of the nodes that read the quantized value; None when every reader does, because the value is made as
+        integers.
+    group: sites of one group share scale and zero point.
+    channel_axis: the axis whose means and ranges calibration keeps apart.
+    bounds: (low, high) that the range may not exceed, from an absorbed activation or a function's own range.
+    """
+
+    site: Site
+    spec: QSpec | None
+    reason: str
+    params: QParams | None = None
+    method: str = ""
+    readers: tuple[str, ...] | None = None
+    group: str | None = None
+    channel_axis: int | None = None
+    bounds: tuple[float, float] | None = None
+    sqnr: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """How one node computes, and why. `weight` names its weight's site, `absorbs` the activation node that it
+    swallows, `bias_correction` whether the mean error of its weights is taken off its bias."""
+
+    node: str
+    op: str
+    form: Form
+    reason: str
+    weight: str | None = None
+    absorbs: str | None = None
+    bias_correction: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """A recipe resolved for one graph and one target.
+
+    biases: float32 biases that replace those of the nodes they are named after (bias correction).
+    calibration: what the numbers were taken from (number of samples, source).
+    """
+
+    fingerprint: str
+    target: str
+    recipe: str
+    sites: Mapping[str, SitePlan]
+    nodes: Mapping[str, NodePlan]
+    biases: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    def edges(self) -> dict[str, SitePlan]:
+        """Activation sites that are quantized."""
+        return {k: s for k, s in self.sites.items() if s.site.kind == "edge" and s.spec is not None}
+
+    def constants(self) -> dict[str, SitePlan]:
+        """Weight sites that are stored narrow."""
+        return {k: s for k, s in self.sites.items() if s.site.kind == "constant" and s.spec is not None}
+
+    def with_sites(self, sites: Mapping[str, SitePlan]) -> Plan:
+        return replace(self, sites={**self.sites, **sites})
+
+    def forms(self) -> Counter[str]:
+        return Counter(node.form for node in self.nodes.values())
+
+    def save(self, path: str) -> None:
+        """Write JSON at `path` and the arrays beside it; see `fewbit.plan.io`."""
+        from fewbit.plan.io import save
+
+        save(self, path)
+
+    @staticmethod
+    def load(path: str) -> Plan:
+        """Read what `save` wrote.
+
+        Raises:
+            PlanError: malformed, of an unknown version, or its arrays are missing or changed.
+        """
+        from fewbit.plan.io import load
+
+        return load(path)

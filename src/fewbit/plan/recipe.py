@@ -1,0 +1,203 @@
+"""Recipes: what a person asks for, as ordered rules over the nodes of a graph."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+from fewbit.errors import RecipeError
+from fewbit.spec import INT8, UINT8, UINT16, DType
+
+Granularity = Literal["tensor", "channel"]
+Compute = Literal["integer", "dynamic", "storage", "float"]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSetting:
+    """How weights become narrow. `range` is `mse` or `absmax`."""
+
+    dtype: DType = INT8
+    granularity: Granularity = "channel"
+    symmetric: bool = True
+    range: str = "mse"
+    bias_correction: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationSetting:
+    """How activations become narrow. `range` is a name of `fewbit.core.ranges.RANGES`."""
+
+    dtype: DType = UINT8
+    symmetric: bool = False
+    range: str = "mse"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What the rules say of one node. `compute` is the form to use where the target has it."""
+
+    compute: Compute = "integer"
+    weight: WeightSetting = WeightSetting()
+    activation: ActivationSetting = ActivationSetting()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Which nodes a rule concerns; every given condition must hold.
+
+    op: op types. name: glob over node names and the names of their outputs. position: index among the nodes with a weight
+    in topological order, negative from the end ("first" is 0, "last" is -1).
+    """
+
+    op: tuple[str, ...] = ()
+    name: str | None = None
+    position: int | None = None
+
+    def __call__(self, op: str, names: Sequence[str], index: int | None, count: int) -> bool:
+        if self.op and op not in self.op:
+            return False
+        if self.name is not None and not any(fnmatchcase(name, self.name) for name in names):
+            return False
+        return self.position is None or (index is not None and self.position in (index, index - count))
+
+    def __str__(self) -> str:
+        parts = [f"op {'/'.join(self.op)}"] if self.op else []
+        parts += [f"name {self.name!r}"] if self.name is not None else []
+        parts += [f"position {self.position}"] if self.position is not None else []
+        return " and ".join(parts) or "everything"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What to change for the nodes that match: only the fields that are given."""
+
+    match: Match = Match()
+    compute: Compute | None = None
+    weight: Mapping[str, Any] | None = None
+    activation: Mapping[str, Any] | None = None
+
+    def apply(self, setting: Setting, why: str) -> Setting:
+        return replace(
+            setting,
+            compute=self.compute or setting.compute,
+            weight=replace(setting.weight, **(self.weight or {})),
+            activation=replace(setting.activation, **(self.activation or {})),
+            reason=why if self.compute else setting.reason,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Ordered rules; later ones win, field by field."""
+
+    name: str
+    rules: tuple[Rule, ...] = (Rule(),)
+    description: str = ""
+
+    @classmethod
+    def get(cls, recipe: str | Path | Recipe | Mapping[str, Any]) -> Recipe:
+        """A recipe by its built-in name, from a YAML or JSON file, or from a dictionary of the same form.
+
+        Raises:
+            RecipeError: unknown name, unreadable file, or a field that does not exist.
+        """
+        if isinstance(recipe, Recipe):
+            return recipe
+        if isinstance(recipe, Mapping):
+            return _parse(recipe, "recipe")
+        text = str(recipe)
+        if text in RECIPES:
+            return RECIPES[text]
+        path = Path(text)
+        if path.suffix.lower() in (".yaml", ".yml", ".json"):
+            return _parse(_read(path), text)
+        close = get_close_matches(text, RECIPES, 1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise RecipeError(f"recipe {text!r} does not exist: {hint}use {', '.join(RECIPES)} or a .yaml or .json file")
+
+    def excluding(self, patterns: Sequence[str]) -> Recipe:
+        """The same recipe with the nodes of these op types or name patterns left in float."""
+        rules = tuple(
+            Rule(Match(op=(p,)) if p.isidentifier() and p[0].isupper() else Match(name=p), compute="float")
+            for p in patterns
+        )
+        return replace(self, rules=self.rules + rules)
+
+    def settings(self, nodes: Sequence[tuple[str, str, Sequence[str], bool]]) -> dict[str, Setting]:
+        """The setting of each node.
+
+        Args:
+            nodes: (name, op type, names that a pattern may match, whether it has a weight), in topological order.
+
+        Raises:
+            RecipeError: a rule that matches nothing.
+        """
+        weighted = [name for name, _, _, has_weight in nodes if has_weight]
+        index = {name: i for i, name in enumerate(weighted)}
+        settings = {name: Setting() for name, *_ in nodes}
+        for number, rule in enumerate(self.rules, 1):
+            hit = [
+                name for name, op, names, _ in nodes if rule.match(op, names, index.get(name), len(weighted))
+            ]
+            if not hit and rule.match != Match():
+                ops = sorted({op for _, op, _, _ in nodes})
+                raise RecipeError(
+                    f"rule {number} of recipe {self.name} ({rule.match}) matches nothing in this model; "
+                    f"its ops are {', '.join(ops)}"
+                )
+            for name in hit:
+                why = f"rule {number} of recipe {self.name}: {rule.match}"
+                settings[name] = rule.apply(settings[name], why if rule.match != Match() else f"recipe {self.name}")
+        return settings
+
+
+def _read(path: Path) -> Any:
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {path} cannot be read: {error}") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise RecipeError(f"recipe {path} is not valid {path.suffix[1:]}: {' '.join(str(error).split())}") from error
+
+
+def _parse(data: Any, source: str) -> Recipe:
+    from fewbit.plan.recipe_file import RecipeFile
+
+    return RecipeFile.parse(data, source)
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("int8", (Rule(compute="integer"),), "full integer: uint8 activations, int8 weights per channel"),
+        Recipe(
+            "int8-dynamic",
+            (Rule(compute="dynamic"),),
+            "int8 weights; the ranges of activations are found at every run; needs no samples",
+        ),
+        Recipe(
+            "int8-weights",
+            (Rule(compute="storage", weight={"bias_correction": False}),),
+            "int8 weights per channel, float arithmetic; needs no samples",
+        ),
+        Recipe(
+            "fp16",
+            (Rule(compute="storage", weight={"dtype": DType("float", 16), "bias_correction": False}),),
+            "float16 storage, float arithmetic; needs no samples",
+        ),
+        Recipe(
+            "a16w8",
+            (Rule(compute="integer", activation={"dtype": UINT16}),),
+            "16-bit activations, int8 weights per channel",
+        ),
+    )
+}

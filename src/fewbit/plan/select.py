@@ -1,0 +1,266 @@
+"""Select: in which form each node computes, from the recipe, the target and the wiring alone.
+
+Three walks over the graph. The first decides the nodes that carry weights, which do the work. The second goes forward:
+an elementwise, pooling or moving op follows its inputs into integers when all of them are integers already. The third
+goes backward and lets go of those that no integer kernel reads, because there a conversion comes anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from fewbit.graph.facts import fused_activation
+from fewbit.graph.hub import Hub
+from fewbit.graph.ops import weight_of
+from fewbit.plan.plan import NodePlan
+from fewbit.plan.recipe import Setting
+from fewbit.plan.wiring import constant_operand, data_inputs, is_constant, is_float, rescale_of
+from fewbit.targets import Form, OpRule, Target
+
+HEAVY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU", "RNN"})
+RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+
+# Below this many elements a narrow weight saves less than the nodes that expand it take.
+MIN_STORED_ELEMENTS = 512
+
+
+def select(hub: Hub, settings: Mapping[str, Setting], target: Target) -> dict[str, NodePlan]:
+    """The form of every node of the top-level graph, by node name."""
+    plans: dict[str, NodePlan] = {}
+    nodes = hub.nodes()
+    for node in nodes:
+        if node.op_type in HEAVY:
+            plans[node.name] = _heavy(hub, node, settings[node.name], target.rule(node.op_type))
+    _forward(hub, nodes, plans, settings, target)
+    _backward(nodes, plans)
+    return {node.name: plans[node.name] for node in nodes}
+
+
+def quantizes_output(node: ir.Node, plans: Mapping[str, NodePlan], target: Target) -> bool:
+    """Whether an integer node writes integers."""
+    plan = plans[node.name]
+    if plan.form != "integer":
+        return False
+    output = target.rule(node.op_type).output
+    if output == "optional":
+        return plan.absorbs is not None or _read_by_integer_kernels(node.outputs[0], plans, target)
+    return output == "required"
+
+
+def _heavy(hub: Hub, node: ir.Node, setting: Setting, rule: OpRule) -> NodePlan:
+    def decide(form: Form, reason: str, weight: str | None = None) -> NodePlan:
+        return NodePlan(node.name, node.op_type, form, reason, weight, bias_correction=setting.weight.bias_correction)
+
+    weight = weight_of(node)
+    if weight is None:
+        if node.op_type == "Gather":
+            return decide("float", "no constant float table")
+        if node.op_type in ("MatMul", "Gemm"):
+            return decide("float", "both operands are activations: quantizing them costs what the integer kernel saves")
+        return decide("float", "the weight is not constant")
+    name = weight.value.name
+    if setting.compute == "float":
+        return decide("float", setting.reason)
+    if weight.value.dtype != ir.DataType.FLOAT:
+        return decide("float", f"the weight is {weight.value.dtype}, not float32")
+    wanted: tuple[Form, ...] = {
+        "integer": ("integer", "dynamic", "storage"),
+        "dynamic": ("dynamic", "storage"),
+        "storage": ("storage",),
+    }[setting.compute]
+    if not setting.weight.dtype.is_integer:
+        wanted = ("storage",)
+    if node.op_type not in RECURRENT and setting.compute == "integer":
+        wanted = tuple(form for form in wanted if form != "dynamic")
+    for form in wanted:
+        if form not in rule.forms:
+            continue
+        refused = _refuse(hub, node, form, setting, rule)
+        if refused is None:
+            return decide(form, _why(form, node, setting, rule), name)
+    size = weight.value.shape.numpy() if weight.value.shape is not None else ()
+    return decide("float", _refuse(hub, node, "storage", setting, rule) or rule.why or f"weight of shape {size}")
+
+
+def _refuse(hub: Hub, node: ir.Node, form: Form, setting: Setting, rule: OpRule) -> str | None:
+    """Why a heavy node cannot take a form that the target has for its op, or None."""
+    if form == "storage":
+        weight = weight_of(node)
+        elements = weight.value.const_value.size if weight and weight.value.const_value is not None else 0
+        if elements < MIN_STORED_ELEMENTS:
+            return f"its weight has {elements} elements: the nodes that expand it would take more than it saves"
+        return None
+    if setting.weight.dtype not in rule.weights:
+        return f"the kernel takes {', '.join(map(str, rule.weights))} weights, not {setting.weight.dtype}"
+    if form == "integer" and setting.activation.dtype not in rule.activations:
+        return f"the kernel takes {', '.join(map(str, rule.activations))} activations, not {setting.activation.dtype}"
+    if form == "dynamic" and node.op_type == "LSTM":
+        return _refuse_lstm(node)
+    if node.op_type == "Gemm":
+        attributes = node.attributes
+        if attributes.get_float("alpha", 1.0) != 1.0 or attributes.get_float("beta", 1.0) != 1.0:
+            return "alpha and beta differ from 1"
+        if attributes.get_int("transA", 0):
+            return "the activation is transposed"
+        if len(node.inputs) > 2 and node.inputs[2] is not None and not is_constant(node.inputs[2]):
+            return "the bias is not constant"
+    if node.op_type == "Conv" and len(node.inputs) > 2 and node.inputs[2] is not None and not is_constant(node.inputs[2]):
+        return "the bias is not constant"
+    if node.op_type == "MatMul" and not is_constant(node.inputs[1]):
+        return "the constant is the left operand"
+    return None
+
+
+def _refuse_lstm(node: ir.Node) -> str | None:
+    if not is_constant(node.inputs[2]):
+        return "the recurrent weight is not constant"
+    if len(node.inputs) > 7 and node.inputs[7] is not None:
+        return "DynamicQuantizeLSTM with peepholes is not supported"
+    if node.attributes.get_int("layout", 0):
+        return "DynamicQuantizeLSTM takes layout 0 only"
+    return None
+
+
+def _why(form: Form, node: ir.Node, setting: Setting, rule: OpRule) -> str:
+    if form == "storage" and setting.compute == "integer":
+        return rule.why or "the op has no integer kernel; its weights are stored narrow"
+    if form == "storage" and setting.compute == "dynamic" and "dynamic" not in rule.forms:
+        return f"a dynamic integer {node.op_type} is slower than float; its weights are stored narrow"
+    if form == "dynamic" and setting.compute == "integer":
+        return rule.why
+    return setting.reason or f"the target has an integer kernel for {node.op_type}"
+
+
+def _forward(
+    hub: Hub,
+    nodes: list[ir.Node],
+    plans: dict[str, NodePlan],
+    settings: Mapping[str, Setting],
+    target: Target,
+) -> None:
+    """Elementwise, pooling and moving ops follow their inputs; activations vanish into the node before."""
+    integers: set[ir.Value] = set()  # made as integers
+    liftable: set[ir.Value] = {v for v in hub.graph.inputs if is_float(v)}  # float, but may be quantized before a move
+    for node in nodes:
+        if node.name in plans:  # heavy, or an activation that its producer absorbed
+            if plans[node.name].form == "absorbed":
+                continue
+        else:
+            plans[node.name] = _follow(hub, node, settings[node.name], target, integers, liftable)
+        plan = plans[node.name]
+        if plan.form == "integer" and target.rule(node.op_type).output != "never":
+            activation = fused_activation(node)
+            if (
+                activation is not None
+                and activation.node.op_type in target.fused_activations
+                and activation.lo <= 0.0 <= activation.hi
+                and settings[activation.node.name].compute != "float"
+            ):
+                plans[node.name] = replace(plan, absorbs=activation.node.name)
+                plans[activation.node.name] = NodePlan(
+                    activation.node.name, activation.node.op_type, "absorbed",
+                    f"the saturation of {node.name}'s output does it",
+                )
+                integers.add(activation.node.outputs[0])
+            elif quantizes_output(node, plans, target):
+                integers.add(node.outputs[0])
+        elif plan.form == "passthrough":
+            inputs = data_inputs(node)
+            (integers if any(v in integers for v in inputs) else liftable).update(node.outputs)
+
+
+def _follow(
+    hub: Hub,
+    node: ir.Node,
+    setting: Setting,
+    target: Target,
+    integers: set[ir.Value],
+    liftable: set[ir.Value],
+) -> NodePlan:
+    def decide(form: Form, reason: str) -> NodePlan:
+        return NodePlan(node.name, node.op_type, form, reason)
+
+    rule = target.rule(node.op_type)
+    if node.domain not in ("", "ai.onnx"):
+        return decide("float", f"{node.domain}.{node.op_type} is a custom op")
+    if setting.compute == "float":
+        return decide("float", setting.reason)
+    if setting.compute != "integer":
+        return decide("float", f"recipe asks for {setting.compute}, and it has no weight")
+    if not rule.forms and rescale_of(hub, node) is None:
+        return decide("float", rule.why)
+    inputs = data_inputs(node)
+    if not inputs or not all(is_float(v) for v in inputs):
+        return decide("float", "its data is not float32")
+    if rescale_of(hub, node) is not None and inputs[0] in integers:
+        return decide("passthrough", "a multiplication by a constant becomes a change of scale")
+    if setting.activation.dtype not in rule.activations:
+        return decide("float", f"no kernel for {setting.activation.dtype} {node.op_type}")
+    if "passthrough" in rule.forms:
+        refused = _refuse_move(hub, node)
+        if refused:
+            return decide("float", refused)
+        if all(v in integers for v in inputs) or all(v in liftable for v in inputs):
+            if node.op_type == "Concat" and not _may_share(inputs):
+                return decide("integer", "its inputs have other readers, so they keep scales of their own")
+            return decide("passthrough", "moves integers")
+        return decide("float", "its inputs are float")
+    if not all(v in integers for v in inputs):
+        return decide("float", "not all of its inputs are integers: converting them costs more than it saves")
+    if node.op_type in ("Add", "Mul") and len(inputs) == 1 and constant_operand(hub, node) is None:
+        return decide("float", "its constant is not finite float32")
+    if node.op_type == "AveragePool" and node.attributes.get_int("ceil_mode", 0):
+        return decide("float", "QLinearAveragePool counts padding differently with ceil_mode")
+    return decide("integer", f"its inputs are integers and the target has an integer {node.op_type}")
+
+
+def _refuse_move(hub: Hub, node: ir.Node) -> str | None:
+    if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]) and node.op_type == "MaxPool":
+        return "MaxPool with indices has no integer kernel"
+    if node.op_type == "Resize" and node.attributes.get_string("mode", "nearest") == "cubic":
+        return "cubic Resize has no integer kernel"
+    if node.op_type == "Pad" and node.attributes.get_string("mode", "constant") == "constant":
+        value = node.inputs[2] if len(node.inputs) > 2 else None
+        if value is not None and (not is_constant(value) or float(hub.constant(value).reshape(-1)[0]) != 0.0):
+            return "pads with a value other than 0"
+    if node.op_type == "Clip" and not all(is_constant(v) for v in node.inputs[1:] if v is not None):
+        return "its bounds are not constant"
+    return None
+
+
+def _may_share(inputs: list[ir.Value]) -> bool:
+    return all(len(set(v.consumers())) == 1 and not v.is_graph_output() for v in inputs)
+
+
+def _read_by_integer_kernels(value: ir.Value, plans: Mapping[str, NodePlan], target: Target) -> bool:
+    readers = value.consumers()
+    if value.is_graph_output() or not readers:
+        return False
+    for reader in readers:
+        plan = plans.get(reader.name)
+        if plan is not None and plan.form == "integer":
+            continue
+        moves = plan is None and "passthrough" in target.rule(reader.op_type).forms
+        if not moves or not _read_by_integer_kernels(reader.outputs[0], plans, target):
+            return False
+    return True
+
+
+def _backward(nodes: list[ir.Node], plans: dict[str, NodePlan]) -> None:
+    """Nodes that do no heavy work stay integer only where an integer kernel reads them."""
+    for node in reversed(nodes):
+        plan = plans[node.name]
+        if node.op_type in HEAVY or plan.form not in ("integer", "passthrough"):
+            continue
+        outputs = list(node.outputs)
+        if plan.absorbs:
+            outputs += [o for reader in node.outputs[0].consumers() for o in reader.outputs]
+        readers = {reader.name for output in outputs for reader in output.consumers()} - {plan.absorbs}
+        if any(plans[name].form in ("integer", "passthrough") for name in readers if name in plans):
+            continue
+        plans[node.name] = replace(plan, form="float", absorbs=None, reason="only float nodes read it")
+        if plan.absorbs:
+            plans[plan.absorbs] = replace(plans[plan.absorbs], form="float", reason="only float nodes read it")

@@ -1,0 +1,52 @@
+"""Small questions about nodes and values that the resolve passes and the lowering share."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from fewbit.graph.hub import Hub
+
+# Inputs that carry no data: shapes, indices, pads, bounds.
+_DATA_INPUTS = {"Concat": None, "Add": 2, "Mul": 2, "Sub": 2, "Div": 2, "Max": None, "Min": None, "Sum": None}
+
+
+def is_constant(value: ir.Value | None) -> bool:
+    return value is not None and value.const_value is not None
+
+
+def is_float(value: ir.Value) -> bool:
+    return value.dtype == ir.DataType.FLOAT
+
+
+def data_inputs(node: ir.Node) -> list[ir.Value]:
+    """The activations that a node computes with, without constants, shapes, indices and bounds."""
+    count = _DATA_INPUTS.get(node.op_type, 1)
+    return [v for v in node.inputs[:count] if v is not None and not is_constant(v)]
+
+
+def constant_operand(hub: Hub, node: ir.Node) -> tuple[int, NDArray[np.float32]] | None:
+    """(input index, values) of the constant operand of a two-operand op, if it is finite float32."""
+    for index, value in enumerate(node.inputs[:2]):
+        if value is not None and is_constant(value):
+            array = hub.constant(value)
+            if array is not None and array.dtype == np.float32 and array.size and np.isfinite(array).all():
+                return index, array
+    return None
+
+
+def rescale_of(hub: Hub, node: ir.Node) -> float | None:
+    """The factor of a node that multiplies its activation by one positive constant (Mul, or Div by it), else None."""
+    if node.op_type not in ("Mul", "Div"):
+        return None
+    operand = constant_operand(hub, node)
+    if operand is None or operand[1].size != 1 or (node.op_type == "Div" and operand[0] == 0):
+        return None
+    value = node.inputs[1 - operand[0]]
+    if value is None or value.shape is None or len(operand[1].shape) > len(value.shape):
+        return None  # the constant would add axes
+    factor = float(operand[1].reshape(-1)[0])
+    if not 1e-6 < factor < 1e6:
+        return None
+    return factor if node.op_type == "Mul" else 1.0 / factor

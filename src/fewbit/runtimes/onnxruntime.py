@@ -1,0 +1,140 @@
+"""ONNX Runtime: sessions, and the kernels that an optimized model really runs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewbit.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Feed = Mapping[str, NDArray[Any]]
+Outputs = list[NDArray[Any]]
+
+NAME = "onnxruntime"
+
+
+class OrtSession:
+    """One loaded model. `run` takes a feed with at least the model's inputs and gives all outputs in order."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.inputs: list[str] = [i.name for i in session.get_inputs()]
+        self.outputs: list[str] = [o.name for o in session.get_outputs()]
+
+    def run(self, feed: Feed) -> Outputs:
+        """The outputs for one feed.
+
+        Raises:
+            DataError: the runtime refuses the feed; its own words are in the message.
+        """
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+        failures = (state.Fail, state.InvalidArgument, state.RuntimeException, state.EPFail, RuntimeError, ValueError)
+        try:
+            return list(self._session.run(None, {name: feed[name] for name in self.inputs}))
+        except KeyError as error:
+            raise DataError(f"input {error} is missing from the sample; the model wants {self.inputs}") from error
+        except failures as error:
+            raise DataError(f"ONNX Runtime cannot run the model on this sample: {_one_line(error)}") from error
+
+    def input_shapes(self) -> dict[str, tuple[str, list[int | str | None]]]:
+        """(ONNX Runtime's type name, shape) of every input."""
+        return {i.name: (i.type, list(i.shape)) for i in self._session.get_inputs()}
+
+
+def open_session(
+    model: str | Path | bytes | ir.Model,
+    *,
+    threads: int = 1,
+    optimize: bool = True,
+    optimized_path: str | None = None,
+    config: Mapping[str, str] | None = None,
+) -> OrtSession:
+    """Load a model. Denormals count as zero, so that a float model full of them is not timed as ten times too slow.
+
+    Args:
+        model: a path, serialized bytes, or an onnx-ir model (larger than 2 GB: by path).
+        threads: of one operator; 0 lets the runtime choose.
+        optimize: False runs the graph as it is written.
+        optimized_path: where the runtime writes the graph that it will execute.
+
+    Raises:
+        ModelError: the runtime cannot load it; its own words are in the message.
+    """
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    level = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threads == 1 else "0")
+    for key, value in (config or {}).items():
+        options.add_session_config_entry(key, value)
+    if optimized_path is not None:
+        options.optimized_model_filepath = optimized_path
+    source: str | bytes
+    if isinstance(model, (str, Path)):
+        source = os.fspath(model)
+    elif isinstance(model, bytes):
+        source = model
+    else:
+        import onnx_ir
+
+        source = onnx_ir.to_proto(model).SerializeToString()
+    failures = (
+        state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile,
+        state.NotImplemented, state.RuntimeException, RuntimeError,
+    )
+    try:
+        return OrtSession(onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"]))
+    except failures as error:
+        name = model if isinstance(model, (str, Path)) else "the model"
+        raise ModelError(f"ONNX Runtime {onnxruntime.__version__} cannot load {name}: {_one_line(error)}") from error
+
+
+def executed_graph(model: str | Path) -> list[tuple[str, str, str]]:
+    """(node name, domain, op type) of every node of the graph that the runtime executes for this model."""
+    import onnx_ir
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "optimized.onnx")
+        open_session(model, optimized_path=path)
+        optimized = onnx_ir.load(path)
+        return [(node.name or "", node.domain, node.op_type) for node in optimized.graph.all_nodes()]
+
+
+def version() -> str:
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:400]
+
+
+def concrete(shape: list[int | str | None], batch: int) -> tuple[int, ...]:
+    """A shape to feed: the first unknown axis is the batch, other unknown axes are 1."""
+    sizes = [n if isinstance(n, int) and n > 0 else 1 for n in shape]
+    if shape and not (isinstance(shape[0], int) and shape[0] > 0):
+        sizes[0] = batch
+    return tuple(sizes)
+
+
+NUMPY_TYPES = {
+    "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32, "tensor(int16)": np.int16, "tensor(int8)": np.int8, "tensor(uint8)": np.uint8,
+    "tensor(uint16)": np.uint16, "tensor(uint32)": np.uint32, "tensor(uint64)": np.uint64, "tensor(bool)": np.bool_,
+}

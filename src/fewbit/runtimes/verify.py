@@ -1,0 +1,104 @@
+"""Verification: load the exported model, run it, list the kernels that execute, and compare its outputs with float."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fewbit.errors import DataError, VerificationError
+from fewbit.measure.compare import OutputComparison
+from fewbit.runtimes.onnxruntime import Feed, OrtSession, executed_graph
+
+# What the optimized graph of ONNX Runtime calls the kernels of heavy ops that compute in float.
+_FLOAT_KERNELS = {
+    "Conv": "Conv", "FusedConv": "Conv", "ConvTranspose": "ConvTranspose", "Gemm": "Gemm", "FusedGemm": "Gemm",
+    "MatMul": "MatMul", "FusedMatMul": "MatMul", "TransposeMatMul": "MatMul", "LSTM": "LSTM", "GRU": "GRU", "RNN": "RNN",
+}
+_INTEGER_KERNELS = {
+    "QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM",
+    "MatMulInteger", "ConvInteger", "QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu",
+    "QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearConcat", "QLinearSoftmax", "NhwcMaxPool",
+    "QLinearReduceMean", "QLinearWhere", "QAttention", "MatMulNBits", "GatherBlockQuantized",
+}
+_CONVERSIONS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """Counts of the kernels that execute, in groups."""
+
+    integer: Mapping[str, int]
+    float_heavy: Mapping[str, int]
+    conversions: Mapping[str, int]
+    other: Mapping[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "integer": dict(self.integer), "float_heavy": dict(self.float_heavy),
+            "conversions": dict(self.conversions), "other": dict(self.other),
+        }
+
+
+def kernels(model: str | Path) -> Kernels:
+    """The kernels that ONNX Runtime executes for a model."""
+    groups: dict[str, Counter[str]] = {name: Counter() for name in ("integer", "float_heavy", "conversions", "other")}
+    for _, _, op in executed_graph(model):
+        if op in _INTEGER_KERNELS:
+            groups["integer"][op] += 1
+        elif op in _FLOAT_KERNELS:
+            groups["float_heavy"][_FLOAT_KERNELS[op]] += 1
+        elif op in _CONVERSIONS:
+            groups["conversions"][op] += 1
+        else:
+            groups["other"][op] += 1
+    return Kernels(**{name: dict(counts.most_common()) for name, counts in groups.items()})
+
+
+def check_fallbacks(found: Kernels, float_expected: Mapping[str, int]) -> None:
+    """The runtime must not have put a planned integer node back to float.
+
+    Args:
+        float_expected: how many nodes of each heavy op the plan leaves in float arithmetic.
+
+    Raises:
+        VerificationError: more float kernels than the plan says.
+    """
+    # The runtime turns MatMul with Add into Gemm: the two count together.
+    for group in (("MatMul", "Gemm"), ("Conv",), ("ConvTranspose",), ("LSTM",), ("GRU",), ("RNN",)):
+        executed = sum(found.float_heavy.get(op, 0) for op in group)
+        planned = sum(float_expected.get(op, 0) for op in group)
+        if executed > planned:
+            raise VerificationError(
+                f"ONNX Runtime runs {executed} {'/'.join(group)} in float where the plan has {planned}: it did not fuse "
+                f"the others; report this model, or leave them in float with --exclude {group[0]}"
+            )
+
+
+def compare_outputs(
+    real: OrtSession, quantized: OrtSession, feeds: Iterable[Feed]
+) -> list[OutputComparison]:
+    """Every output of the quantized model against the float one.
+
+    Raises:
+        VerificationError: the quantized model cannot run, or gives NaN or infinity where float does not.
+    """
+    comparisons = [OutputComparison(name) for name in real.outputs]
+    for feed in feeds:
+        wanted = real.run(feed)
+        try:
+            given = quantized.run(feed)
+        except DataError as error:
+            raise VerificationError(f"the quantized model loads but does not run: {error}") from error
+        for comparison, a, b in zip(comparisons, wanted, given, strict=True):
+            if a.shape != b.shape:
+                raise VerificationError(f"output {comparison.name} has shape {b.shape}, in float {a.shape}")
+            comparison.update(a, b)
+    for comparison in comparisons:
+        if comparison.nonfinite:
+            raise VerificationError(f"output {comparison.name} holds {comparison.nonfinite} NaN or infinite values")
+    return comparisons
+
+

@@ -1,0 +1,141 @@
+"""The plain data that every other module speaks: dtypes, quantization specs, parameters and sites."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewbit.errors import RecipeError
+
+Rounding = Literal["half_even", "half_away", "floor"]
+"""How a real number becomes an integer: ties to even (ONNX, numpy), ties away from zero (TFLite), towards -inf."""
+
+SiteKind = Literal["edge", "constant"]
+
+PER_TENSOR: tuple[int, ...] = ()
+"""The block shape of one block that spans a tensor of any rank."""
+
+
+@dataclass(frozen=True, slots=True)
+class DType:
+    """A number format: kind and width in bits.
+
+    `int` and `uint` may have 2 to 16 bits (and 32 for biases); `float` 16 or 32, `bfloat` 16.
+    """
+
+    kind: Literal["int", "uint", "float", "bfloat"]
+    bits: int
+
+    def __post_init__(self) -> None:
+        allowed = {"float": (16, 32), "bfloat": (16,)}.get(self.kind, (*range(2, 17), 32))
+        if self.bits not in allowed:
+            raise RecipeError(f"dtype {self.kind}{self.bits} does not exist; {self.kind} has {allowed} bits")
+
+    @classmethod
+    def parse(cls, text: str) -> DType:
+        """`int8`, `uint4`, `float16`, `bfloat16` ..."""
+        match = re.fullmatch(r"(int|uint|float|bfloat)(\d+)", text)
+        if not match:
+            raise RecipeError(f"dtype {text!r} is not known; use int2..int16, uint2..uint16, float16 or bfloat16")
+        return cls(match[1], int(match[2]))  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        return f"{self.kind}{self.bits}"
+
+    @property
+    def is_integer(self) -> bool:
+        return self.kind in ("int", "uint")
+
+    @property
+    def qmin(self) -> int:
+        """Smallest integer."""
+        self._require_integer()
+        return -(1 << (self.bits - 1)) if self.kind == "int" else 0
+
+    @property
+    def qmax(self) -> int:
+        """Largest integer."""
+        self._require_integer()
+        return (1 << (self.bits - (self.kind == "int"))) - 1
+
+    @property
+    def storage(self) -> np.dtype:
+        """The smallest whole-byte numpy dtype that holds the values unpacked."""
+        if not self.is_integer:
+            return np.dtype(np.float32 if self.bits == 32 else np.float16)
+        width = 8 if self.bits <= 8 else 16 if self.bits <= 16 else 32
+        return np.dtype(f"{self.kind}{width}")
+
+    def _require_integer(self) -> None:
+        if not self.is_integer:
+            raise RecipeError(f"dtype {self} has no integer range")
+
+
+INT4, UINT4 = DType("int", 4), DType("uint", 4)
+INT8, UINT8 = DType("int", 8), DType("uint", 8)
+INT16, UINT16 = DType("int", 16), DType("uint", 16)
+INT32 = DType("int", 32)
+FLOAT16, FLOAT32 = DType("float", 16), DType("float", 32)
+
+
+@dataclass(frozen=True, slots=True)
+class QSpec:
+    """How a tensor is quantized, without the numbers.
+
+    dtype: the stored format.
+    block_shape: the elements that share one scale, as a shape; -1 spans a whole axis and () the whole tensor. For a
+        weight (O, I): () or (-1, -1) is per tensor, (1, -1) per output channel, (1, 32) groups of 32 along the inputs.
+    symmetric: the zero point is fixed (0 for int, the middle 2**(bits-1) for uint).
+    narrow: the lowest integer is not used, so that symmetric int8 is -127..127.
+    rounding: how values become integers.
+    """
+
+    dtype: DType
+    block_shape: tuple[int, ...] = PER_TENSOR
+    symmetric: bool = True
+    narrow: bool = False
+    rounding: Rounding = "half_even"
+
+    @property
+    def qmin(self) -> int:
+        return self.dtype.qmin + self.narrow
+
+    @property
+    def qmax(self) -> int:
+        return self.dtype.qmax
+
+    @property
+    def per_tensor(self) -> bool:
+        return all(size == -1 for size in self.block_shape)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QParams:
+    """The numbers of an affine quantization: real = (q - zero_point) * scale.
+
+    scale: float32, > 0, one value a block, shaped as the grid of blocks (shape () for one block).
+    zero_point: int32, same shape, within [spec.qmin, spec.qmax].
+    """
+
+    spec: QSpec
+    scale: NDArray[np.float32] = field(repr=False)
+    zero_point: NDArray[np.int32] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A place that can be quantized.
+
+    name: the value's name in the hub graph.
+    kind: `edge` for an activation, `constant` for a weight.
+    position: index in topological order of the node that makes the edge (-1 for a graph input) or, for a constant,
+        of the first node that reads it.
+    """
+
+    name: str
+    kind: SiteKind
+    position: int

@@ -1,0 +1,74 @@
+"""Bias correction: the mean output error of rounded weights is taken off the bias (Nagel et al. 2019, section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from fewbit.core.affine import fake_quantize
+from fewbit.core.stats import TensorStats
+from fewbit.core.weights.bias import output_shift
+from fewbit.graph.facts import bias_add
+from fewbit.graph.hub import Hub
+from fewbit.graph.ops import Weight, weight_of
+from fewbit.plan.plan import NodePlan, Plan
+
+
+def corrected(plan: Plan, node: ir.Node) -> bool:
+    """Whether this node's bias is corrected: an integer node with a bias, or one that can be given a bias."""
+    decision = plan.nodes[str(node.name)]
+    if decision.form != "integer" or decision.weight is None or not decision.bias_correction:
+        return False
+    return node.op_type in ("Conv", "Gemm") or bias_add(node) is not None
+
+
+def correct_biases(hub: Hub, plan: Plan, stats: Mapping[str, TensorStats]) -> Plan:
+    """The plan with a corrected bias for every node that has statistics of its input's channels."""
+    biases: dict[str, NDArray[np.float32]] = {}
+    for node in hub.nodes():
+        weight = weight_of(node)
+        if weight is None or not corrected(plan, node):
+            continue
+        decision, seen = plan.nodes[str(node.name)], stats.get(str(node.inputs[0].name))  # type: ignore[union-attr]
+        bias = _bias(hub, node, weight)
+        if seen is None or bias is None:
+            continue
+        shift = _shift(hub, plan, decision, weight, seen)
+        if shift is not None:
+            biases[str(node.name)] = (bias - shift).astype(np.float32)
+    return replace(plan, biases={**plan.biases, **biases})
+
+
+def _shift(
+    hub: Hub, plan: Plan, decision: NodePlan, weight: Weight, seen: TensorStats
+) -> NDArray[np.float64] | None:
+    params = plan.sites[str(decision.weight)].params
+    if params is None:
+        return None
+    real = np.asarray(hub.constant(weight.value), np.float32)
+    error = fake_quantize(real, params)
+    error -= real
+    if seen.channel_mean.size != weight.groups * real.shape[weight.in_axis]:
+        return None  # the samples were reshaped on the way: no means of these channels
+    return output_shift(
+        error, seen.channel_mean, out_axis=weight.out_axis, in_axis=weight.in_axis, groups=weight.groups
+    )
+
+
+def _bias(hub: Hub, node: ir.Node, weight: Weight) -> NDArray[np.float64] | None:
+    """The bias that the node has or could have, one value an output channel."""
+    width = int(weight.value.shape[weight.out_axis])  # type: ignore[index,arg-type]
+    if node.op_type == "MatMul":
+        add = bias_add(node)
+        assert add is not None  # corrected() asked
+        value = add.inputs[0] if add.inputs[1] is node.outputs[0] else add.inputs[1]
+    else:
+        value = node.inputs[2] if len(node.inputs) > 2 else None
+    array = np.zeros(width) if value is None else hub.constant(value)
+    if array is None or array.size not in (1, width):
+        return None
+    return np.broadcast_to(np.asarray(array, np.float64).reshape(-1), (width,))

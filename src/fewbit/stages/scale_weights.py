@@ -1,0 +1,66 @@
+"""Weights: the scales of every constant site."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewbit.core.affine import params_from_range
+from fewbit.core.weights.scales import weight_params
+from fewbit.graph.hub import Hub
+from fewbit.graph.ops import weight_of
+from fewbit.plan.plan import Plan, SitePlan
+from fewbit.spec import QParams
+
+_INT32_MAX = 2.0**31 - 1
+
+
+def scale_weights(hub: Hub, plan: Plan) -> Plan:
+    """The plan with the parameters of its integer constants; activation ranges must be chosen before.
+
+    The scale of an int32 bias is the product of input and weight scales. A channel whose weights are so small that its
+    bias would not fit gets a larger weight scale (its weights then become zero, which is what they amount to).
+    """
+    values = {str(v.name): v for v in hub.values()}
+    chosen: dict[str, SitePlan] = {}
+    for name, site in plan.constants().items():
+        if site.spec is None or not site.spec.dtype.is_integer:
+            continue
+        array = hub.constant(values[name])
+        assert array is not None  # a constant site
+        weight = np.asarray(array, np.float32)
+        if site.method == "minmax":  # the constant operand of an elementwise node: every value counts
+            params = params_from_range(weight.min(), weight.max(), site.spec)
+        else:
+            params = weight_params(weight, site.spec, method=site.method)  # type: ignore[arg-type]
+        chosen[name] = replace(site, params=params)
+    return _fit_biases(hub, plan.with_sites(chosen))
+
+
+def _fit_biases(hub: Hub, plan: Plan) -> Plan:
+    widened: dict[str, SitePlan] = {}
+    for node in hub.nodes():
+        decision = plan.nodes[str(node.name)]
+        if decision.form != "integer" or decision.weight is None or len(node.inputs) < 3 or node.inputs[2] is None:
+            continue
+        bias = hub.constant(node.inputs[2])
+        site, edge = plan.sites[decision.weight], _edge_scale(plan, str(node.inputs[0].name))  # type: ignore[union-attr]
+        weight = weight_of(node)
+        if bias is None or site.params is None or edge is None or weight is None or site.params.scale.ndim == 0:
+            continue
+        least = np.abs(np.asarray(bias, np.float64).reshape(-1)) / (edge * _INT32_MAX / 2)
+        shape = [1] * site.params.scale.ndim
+        shape[weight.out_axis % len(shape)] = -1
+        scale: NDArray[np.float32] = np.maximum(site.params.scale, least.reshape(shape).astype(np.float32))
+        if np.any(scale > site.params.scale):
+            widened[decision.weight] = replace(site, params=QParams(site.params.spec, scale, site.params.zero_point))
+    return plan.with_sites(widened)
+
+
+def _edge_scale(plan: Plan, name: str) -> float | None:
+    site: Mapping[str, SitePlan] = plan.sites
+    params = site[name].params if name in site else None
+    return None if params is None else float(params.scale)

@@ -1,0 +1,82 @@
+"""ONNX Runtime on a CPU: what its kernels take, and what pays.
+
+Every line was seen in the optimized graph or measured; `fewbit targets probe` is the place to check again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fewbit.spec import INT8, UINT8, UINT16
+from fewbit.targets.schema import OpRule, Target
+
+_ELEMENTWISE = OpRule(("integer",), (UINT8, UINT16))
+_MOVES = OpRule(("passthrough",), (UINT8, UINT16))
+
+_OPS: dict[str, OpRule] = {
+    # QLinearConv; needs the output quantized, or the runtime dequantizes the weights at every run.
+    "Conv": OpRule(("integer", "storage"), (UINT8, UINT16), (INT8,)),
+    "ConvTranspose": OpRule(
+        ("storage",), weights=(INT8,), why="ONNX Runtime has no integer ConvTranspose; its weights are stored narrow"
+    ),
+    # QGemm; the weight must be (K, N), with a zero point that is written out.
+    "Gemm": OpRule(("integer", "dynamic", "storage"), (UINT8, UINT16), (INT8,), output="optional"),
+    # MatMulIntegerToFloat or DynamicQuantizeMatMul.
+    "MatMul": OpRule(("integer", "dynamic", "storage"), (UINT8, UINT16), (INT8,), output="never"),
+    # The table is gathered as integers and only the rows in use are expanded.
+    "Gather": OpRule(("storage",), weights=(INT8,)),
+    "LSTM": OpRule(
+        ("dynamic", "storage"), weights=(INT8,),
+        why="a recurrent state is fed back at every step, so a fixed range saturates it: no static integer LSTM",
+    ),
+    "GRU": OpRule(("storage",), weights=(INT8,), why="ONNX Runtime has no integer GRU; its weights are stored narrow"),
+    "RNN": OpRule(("storage",), weights=(INT8,), why="ONNX Runtime has no integer RNN; its weights are stored narrow"),
+    "Add": _ELEMENTWISE,
+    "Mul": _ELEMENTWISE,
+    "Sigmoid": _ELEMENTWISE,  # a table of 256 entries
+    "LeakyRelu": _ELEMENTWISE,  # a table of 256 entries
+    "HardSigmoid": _ELEMENTWISE,  # QLinearAdd whose saturation is the clipping
+    "HardSwish": _ELEMENTWISE,  # QLinearAdd and QLinearMul
+    "AveragePool": _ELEMENTWISE,
+    "GlobalAveragePool": _ELEMENTWISE,
+    "Concat": OpRule(("passthrough", "integer"), (UINT8, UINT16)),
+    **{
+        op: _MOVES
+        for op in (
+            "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Expand", "MaxPool", "Pad",
+            "Resize", "DepthToSpace", "SpaceToDepth", "Identity", "Relu", "Clip",
+        )
+    },
+}
+
+_FACTS = (
+    "activations are uint8, weights int8 per output channel: int8 activations leave convolutions in float",
+    "a MatMul keeps its output in float: quantizing it costs more than it saves",
+    "a MatMul of two activations stays float: quantizing both operands costs what the integer kernel saves",
+    "dynamic int8 of a convolution runs at 0.05 to 0.13 of the float speed, so `int8-dynamic` stores its weights "
+    "narrow instead",
+    "16-bit activations have no integer kernel: a16w8 computes in float, for accuracy and portability, not for speed",
+    "weights in `storage` form are expanded once, when the model is loaded: a smaller file at the float speed",
+)
+
+ORT_CPU = Target(
+    name="ort-cpu",
+    runtime="onnxruntime",
+    format="onnx",
+    description="ONNX Runtime on this machine's CPU",
+    ops=_OPS,
+    facts=_FACTS,
+)
+
+ORT_CPU_AVX2 = replace(
+    ORT_CPU,
+    name="ort-cpu-avx2",
+    description="ONNX Runtime on any x86 CPU, also without VNNI",
+    weight_bits=7,
+    facts=(
+        *_FACTS,
+        "without VNNI two u8·s8 products are added in 16 bits and saturate: weights keep to 7 bits (-64..63)",
+    ),
+)
+
+ORT_CPU_VNNI = replace(ORT_CPU, name="ort-cpu-vnni", description="ONNX Runtime on x86 with VNNI or AMX, or on ARM")

@@ -1,0 +1,83 @@
+"""What a target can do, as typed constants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fewbit.spec import DType, Rounding
+
+Form = Literal["integer", "passthrough", "dynamic", "storage", "absorbed", "float"]
+"""How a node computes.
+
+integer: an integer kernel reads quantized inputs (and writes a quantized output where the kernel needs one).
+passthrough: moves integers without looking at them, so its output has its input's scale.
+dynamic: the runtime finds the range of the activation at every run; the weights are integers.
+storage: the weights are stored narrow and expanded when the model is loaded; computes in float.
+absorbed: an activation function that the producer's saturation already performs; the node disappears.
+float: left as it was.
+"""
+
+Output = Literal["required", "optional", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class OpRule:
+    """What the target's kernels for one op take.
+
+    forms: the ways the op can run narrow, besides float.
+    activations, weights: the dtypes that an integer kernel takes.
+    per_channel: whether a weight may have one scale a channel.
+    output: whether the integer kernel needs a quantized output, may have one, or gives float.
+    why: the evidence for what is missing here, shown to the user as a reason.
+    """
+
+    forms: tuple[Form, ...] = ()
+    activations: tuple[DType, ...] = ()
+    weights: tuple[DType, ...] = ()
+    per_channel: bool = True
+    output: Output = "required"
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A runtime on a kind of machine.
+
+    weight_bits: the widest integer weight whose products cannot saturate the accumulator of the kernels (7 where
+        pairs of u8·s8 products are added in 16 bits).
+    fused_activations: ops that a quantized output absorbs.
+    bias: dtype of a bias in an integer kernel; its scale is the product of input and weight scales.
+    rounding: of activations in the runtime.
+    facts: what a user should know, each with the form it concerns.
+    """
+
+    name: str
+    runtime: str
+    format: str
+    description: str
+    ops: dict[str, OpRule] = field(repr=False)
+    weight_bits: int = 8
+    fused_activations: tuple[str, ...] = ("Relu", "Clip")
+    bias: DType = DType("int", 32)
+    rounding: Rounding = "half_even"
+    facts: tuple[str, ...] = field(default=(), repr=False)
+
+    def rule(self, op: str) -> OpRule:
+        """The rule of an op; an op that is not listed stays float."""
+        return self.ops.get(op, OpRule(why=f"{self.runtime} has no integer kernel for {op}"))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "runtime": self.runtime, "format": self.format, "description": self.description,
+            "weight_bits": self.weight_bits, "bias": str(self.bias), "rounding": self.rounding,
+            "fused_activations": list(self.fused_activations), "facts": list(self.facts),
+            "ops": {
+                op: {
+                    "forms": list(rule.forms), "activations": [str(d) for d in rule.activations],
+                    "weights": [str(d) for d in rule.weights], "per_channel": rule.per_channel,
+                    "output": rule.output, "why": rule.why,
+                }
+                for op, rule in self.ops.items()
+            },
+        }
