@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def is_callable_text(text: str) -> bool:
 
 
 def load_callable(text: str) -> Callable[..., Any]:
-    """The object that the text names; with arguments, what calling it with them gives.
+    """The callable that the text names; with arguments, one that calls it with them each time.
 
     Arguments are literals (strings, numbers, tuples, lists, dicts, True, False, None): nothing else is evaluated.
 
@@ -45,8 +46,13 @@ def load_callable(text: str) -> Callable[..., Any]:
     if match["call"] is None:
         return found  # type: ignore[no-any-return]
     args, kwargs = _arguments(name + match["call"], text)
-    result = call_user_code(lambda: found(*args, **kwargs), text)
-    return result if callable(result) else lambda: result
+    return partial(found, *args, **kwargs)
+
+
+def has_arguments(text: str) -> bool:
+    """Whether the text calls the object that it names."""
+    match = _FORM.fullmatch(text)
+    return match is not None and match["call"] is not None
 
 
 def call_user_code(call: Callable[[], Any], what: str) -> Any:

@@ -27,6 +27,7 @@ def collect(
     *,
     max_values: int = 8192,
     threads: int = 1,
+    factors: Mapping[str, NDArray[np.float32]] | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> dict[str, TensorStats]:
     """Statistics of every site from one pass of the float model. Memory does not grow with the number of samples.
@@ -35,6 +36,7 @@ def collect(
         sites: value name → channel axis (None: statistics of the tensor as a whole).
         feeds: the samples, consumed once.
         max_values: how many values of a sample and site enter the histogram; range and means are exact.
+        factors: what the channels of some sites are divided by before they are looked at.
         advance: called with 1 after each sample.
 
     Raises:
@@ -47,7 +49,7 @@ def collect(
     if first is None:
         raise DataError("there are no samples: calibration needs at least one")
     shapes = site_shapes(hub, list(sites), first)
-    model, taps = add_taps(hub, sites, shapes, max_values)
+    model, taps = add_taps(hub, sites, shapes, max_values, factors)
     session = open_session(model, threads=threads)
     del model
     collected = {tap.name: _Collector(tap.axis) for tap in taps}

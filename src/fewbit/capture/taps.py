@@ -31,7 +31,11 @@ class Tap:
 
 
 def add_taps(
-    hub: Hub, sites: Mapping[str, int | None], shapes: Mapping[str, Sequence[int]], max_values: int
+    hub: Hub,
+    sites: Mapping[str, int | None],
+    shapes: Mapping[str, Sequence[int]],
+    max_values: int,
+    factors: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> tuple[ir.Model, list[Tap]]:
     """A copy of the model whose outputs are the taps.
 
@@ -39,6 +43,7 @@ def add_taps(
         sites: value name → channel axis (None: one channel).
         shapes: value name → its shape for the first sample, from which the stride is chosen.
         max_values: about how many values of a sample are taken.
+        factors: value name → what its channels are divided by before they are looked at.
     """
     copy = hub.clone()
     graph = copy.graph
@@ -69,6 +74,14 @@ def add_taps(
         value, shape, tap = values[name], tuple(shapes[name]), f"tap{number}"
         rank = len(shape)
         channel = None if axis is None or rank == 0 else axis % rank
+        if factors is not None and name in factors and channel is not None:
+            shaped = (1.0 / factors[name]).reshape([-1 if a == channel else 1 for a in range(rank)])
+            tensor = ir.tensor(shaped.astype(np.float32), name=f"{tap}_factors")
+            factor = ir.Value(
+                name=tensor.name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(shaped.shape), const_value=tensor
+            )
+            graph.register_initializer(factor)
+            value = node("Mul", [value, factor], tap)
         axes = [a for a in range(rank) if a != channel]
         taps.append(Tap(name, channel, len(outputs)))
         for op in ("ReduceMin", "ReduceMax", "ReduceMean"):

@@ -13,7 +13,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fewbit.capture.collect import collect
+from fewbit.capture.grid import GridFinder
+from fewbit.capture.shift import mean_shifts
 from fewbit.core.stats import TensorStats
 from fewbit.data import DataSource
 from fewbit.errors import ModelError, OutputError, PlanError, RecipeError
@@ -26,9 +31,11 @@ from fewbit.measure.compare import OutputComparison, finite_or_none
 from fewbit.plan.plan import Plan
 from fewbit.plan.recipe import Recipe
 from fewbit.plan.resolve import resolve
+from fewbit.plan.wiring import integer_source
 from fewbit.progress import SILENT, Progress
 from fewbit.runtimes.onnxruntime import open_session, version
 from fewbit.runtimes.verify import Kernels, check_fallbacks, compare_outputs, kernels
+from fewbit.stages.balance import balance
 from fewbit.stages.choose_ranges import choose_ranges
 from fewbit.stages.correct_bias import correct_biases, corrected
 from fewbit.stages.saturation import Saturation, saturation
@@ -40,6 +47,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SAMPLES = 128  # more change ranges and means little; `limit` asks for them
 _VERIFY_SAMPLES = 8
+_SHIFT_SAMPLES = 12  # means over positions converge fast
+_REBALANCE_SAMPLES = 16  # for the shape of a distribution whose extremes are known
 _FLOAT_FORMS = ("float", "storage")
 
 
@@ -146,11 +155,14 @@ def quantize(
             source = samples_for(
                 source, hub_inputs(hub), limit=None, preprocess=None, purpose=f"recipe {resolved.recipe}"
             )
-            stats = calibrate(hub, resolved, source, threads=threads, progress=progress)
+            stats, grids = calibrate(hub, resolved, source, threads=threads, progress=progress)
             used = next(iter(stats.values())).samples
             resolved = replace(resolved, calibration={"samples": used, "source": source.description})
-            resolved = choose_ranges(resolved, stats)
-        resolved = correct_biases(hub, scale_weights(hub, resolved), stats)
+            resolved = balance(hub, resolved, stats)
+            shapes = rebalanced(hub, resolved, stats, source, threads=threads)
+            resolved = choose_ranges(resolved, {**stats, **shapes}, grids)
+        shifts = {} if source is None else input_shifts(hub, resolved, source, threads=threads)
+        resolved = correct_biases(hub, scale_weights(hub, resolved), stats, shifts)
     exported = lower(hub, resolved)
     with _staging(out) as folder:
         staged = Path(folder) / (Path(out).name if out is not None else "model.onnx")
@@ -169,14 +181,44 @@ def quantize(
 
 def calibrate(
     hub: Hub, plan: Plan, source: DataSource, *, threads: int = 1, progress: Progress = SILENT
-) -> dict[str, TensorStats]:
-    """One float pass: statistics of the plan's edges, and channel means of the inputs whose weights are corrected."""
+) -> tuple[dict[str, TensorStats], dict[str, float]]:
+    """One float pass: statistics of the plan's edges and of the inputs whose weights are corrected, and the steps of
+    model inputs that lie on a uniform grid."""
     sites = {name: site.channel_axis for name, site in plan.edges().items()}
     for node in hub.nodes():
         if corrected(plan, node):
             sites.setdefault(str(node.inputs[0].name), 1 if node.op_type == "Conv" else -1)  # type: ignore[union-attr]
+    finder = GridFinder(info.name for info in hub.inputs if info.name in sites)
     with progress.task("calibrating", source.count) as advance:
-        return collect(hub, sites, source.feeds(), threads=threads, advance=advance)
+        return collect(hub, sites, finder.watch(source.feeds()), threads=threads, advance=advance), finder.found()
+
+
+def rebalanced(
+    hub: Hub, plan: Plan, stats: Mapping[str, TensorStats], source: DataSource, *, threads: int = 1
+) -> dict[str, TensorStats]:
+    """Statistics of the balanced edges after division, from a few samples; their extremes from all of them."""
+    factors = {name: site.balance for name, site in plan.edges().items() if site.balance is not None}
+    sites = {name: plan.sites[name].channel_axis for name in factors}
+    seen = collect(hub, sites, islice(source.feeds(), _REBALANCE_SAMPLES), threads=threads, factors=factors)
+    for name, divided in seen.items():
+        divided.channel_min = stats[name].channel_min / factors[name]
+        divided.channel_max = stats[name].channel_max / factors[name]
+    return seen
+
+
+def input_shifts(
+    hub: Hub, plan: Plan, source: DataSource, *, threads: int = 1
+) -> dict[str, NDArray[np.float64]]:
+    """How far quantization moves the channel means of the inputs of nodes whose bias is corrected."""
+    sites = {}
+    for node in hub.nodes():
+        value = node.inputs[0] if node.inputs else None
+        if value is None or not corrected(plan, node):
+            continue
+        site = integer_source(plan, value)
+        if site is not None and site.params is not None and site.spec is not None and site.spec.dtype.bits <= 8:
+            sites[str(value.name)] = (1 if node.op_type == "Conv" else -1, site.params, site.balance)
+    return mean_shifts(hub, sites, islice(source.feeds(), _SHIFT_SAMPLES), threads=threads)
 
 
 def _verify(hub: Hub, plan: Plan, path: Path, source: DataSource | None) -> Verification:

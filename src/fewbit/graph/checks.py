@@ -49,6 +49,7 @@ def _check_graph(
     graph: onnx.GraphProto, outer: set[str], versions: dict[str, int], functions: set[tuple[str, str]], label: str
 ) -> None:
     _densify(graph)
+    drop_untyped(graph)
     names: set[str] = set()
     for info in graph.input:
         if info.name in names:
@@ -92,6 +93,15 @@ def _check_graph(
 
 def _title(node: onnx.NodeProto) -> str:
     return f"node {node.name!r} ({node.op_type})" if node.name else f"a {node.op_type} node"
+
+
+def drop_untyped(graph: onnx.GraphProto) -> None:
+    """Remove what is said about inner values without their type, as some converters do: onnx_ir cannot save it."""
+    infos = graph.value_info
+    typed = [i for i in infos if not i.type.HasField("tensor_type") or i.type.tensor_type.elem_type != 0]
+    if len(typed) < len(infos):
+        del infos[:]
+        infos.extend(typed)
 
 
 def _densify(graph: onnx.GraphProto) -> None:

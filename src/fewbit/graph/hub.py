@@ -26,6 +26,7 @@ class Hub:
         self.model = model
         self.path = path
         self.log: list[RuleOutcome] = []
+        self._by_name: dict[str, ir.Value] = {}
         self._names = name_everything(model)
 
     def __repr__(self) -> str:
@@ -66,10 +67,13 @@ class Hub:
 
     def value(self, name: str) -> ir.Value:
         """The value of the main graph with this name. Raises ModelError when there is none."""
-        for value in self.values():
-            if value.name == name:
-                return value
-        raise ModelError(f"the graph has no value named {name!r}")
+        value = self._by_name.get(name)
+        if value is None or value.name != name or value.graph is not self.graph:
+            self._by_name = {str(v.name): v for v in self.values()}
+            value = self._by_name.get(name)
+        if value is None:
+            raise ModelError(f"the graph has no value named {name!r}")
+        return value
 
     def constant(self, value: ir.Value | None) -> NDArray[np.generic] | None:
         """The numbers of an initializer or Constant node, or None. External data is memory-mapped, not read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from fewbit.errors import ModelError
 from fewbit.graph.checks import check_proto, check_references
 from fewbit.graph.external import check_external_data
 from fewbit.graph.hub import Hub, all_graphs, constant_tensor
+from fewbit.graph.ops import category_of
 from fewbit.graph.sniff import describe_file
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 PROTOBUF_LIMIT = (1 << 31) - 1
 """Bytes: no protobuf message may be larger."""
+
+_BLOCK = 1 << 22
 
 _QUANTIZATION_OPS = {
     *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"),
@@ -70,6 +74,8 @@ def _read(path: Path) -> onnx.ModelProto:
 
     if path.is_dir():
         raise ModelError(f"{path} is a folder; give the .onnx file in it")
+    if path.exists() and not path.is_file():
+        raise ModelError(f"{path} is not a file")  # reading a pipe would wait for ever
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
@@ -139,41 +145,40 @@ def find_quantization(hub: Hub) -> str | None:
     return None
 
 
-def check_weights(hub: Hub, names: list[str] | None = None) -> None:
-    """Raise ModelError if a float constant (of these names, or any) holds NaN or infinity.
+def check_weights(hub: Hub, names: Collection[str] | None = None) -> None:
+    """Raise ModelError if a float constant (of these names, or any) holds NaN, or a weight infinity.
 
-    Reads the tensors it checks, in blocks of 16 MB for those in memory-mapped files.
+    Infinity in a constant that is no weight is meant: a mask, or a bound of Clip. Reads the tensors it checks, in blocks
+    of 16 MB, so that memory does not grow with those in memory-mapped files.
     """
-    wanted = None if names is None else set(names)
     for graph in all_graphs(hub.model):
-        constants = [(str(v.name), v.const_value) for v in graph.initializers.values()]
-        constants += [(str(n.outputs[0].name), constant_tensor(n.outputs[0])) for n in graph if n.op_type == "Constant"]
-        for name, tensor in constants:
-            if tensor is None or (wanted is not None and name not in wanted):
+        for value in (*graph.initializers.values(), *(n.outputs[0] for n in graph if n.op_type == "Constant")):
+            tensor = constant_tensor(value)
+            if tensor is None or (names is not None and value.name not in names):
                 continue
-            count = _count_bad(tensor)
+            nans, infinities = _count_bad(tensor)
+            is_weight = any(category_of(use.node) in ("heavy", "normalization") for use in value.uses())
+            count = nans + (infinities if is_weight else 0)
             if count:
                 raise ModelError(
-                    f"tensor {name!r} holds {count} NaN or infinite of {tensor.size} numbers; repair or retrain the model"
+                    f"tensor {value.name!r} holds {count} NaN or infinite of {tensor.size} numbers; "
+                    f"repair or retrain the model"
                 )
 
 
-_INFINITE_ON_PURPOSE = 1
-"""A single infinity is a mask's fill value or a Clip bound, not a damaged weight."""
-
-
-def _count_bad(tensor: ir.TensorProtocol) -> int:
+def _count_bad(tensor: ir.TensorProtocol) -> tuple[int, int]:
+    """How many numbers are NaN, and how many infinite."""
     if not tensor.dtype.is_floating_point() or tensor.size == 0:
-        return 0
+        return 0, 0
     flat = tensor.numpy().reshape(-1)
-    block = 1 << 22
-    count = 0
-    for start in range(0, flat.size, block):
-        part = flat[start : start + block]
+    nans = infinities = 0
+    for start in range(0, flat.size, _BLOCK):
+        part = flat[start : start + _BLOCK]
         if part.dtype.itemsize < 4:
             part = part.astype(np.float32)
-        # A sum is finite unless a number is not (or it overflows): ten times cheaper than testing each number.
+        # A sum is finite unless a number is not (or it overflows): cheaper than testing each number.
         with np.errstate(over="ignore", invalid="ignore"):
-            if not np.isfinite(part.sum(dtype=np.float64)):
-                count += int(part.size - np.isfinite(part).sum())
-    return count
+            if not np.isfinite(part.sum()):
+                nans += int(np.count_nonzero(np.isnan(part)))
+                infinities += int(np.count_nonzero(np.isinf(part)))
+    return nans, infinities

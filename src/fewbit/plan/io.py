@@ -138,7 +138,8 @@ def from_dict(document: dict[str, Any], arrays: Arrays) -> Plan:
         sites[item["name"]] = SitePlan(
             Site(item["name"], item["kind"], int(item["position"])), spec, item.get("reason", ""), params,
             item.get("method", ""), None if readers is None else tuple(readers), item.get("group"),
-            item.get("channel_axis"), None if bounds is None else tuple(float(b) for b in bounds), item.get("sqnr"),
+            item.get("channel_axis"), None if bounds is None else tuple(float(b) for b in bounds), item.get("through", "identity"),
+            np.asarray(array(item["balance"]), np.float32) if "balance" in item else None,
         )
     nodes = {}
     for item in document["nodes"]:
@@ -171,7 +172,8 @@ def _site(site: SitePlan, arrays: Arrays | None) -> dict[str, Any]:
     data |= _drop_none({
         "method": site.method or None, "readers": None if site.readers is None else list(site.readers),
         "group": site.group, "channel_axis": site.channel_axis, "bounds": site.bounds and [_finite(b) for b in site.bounds],
-        "sqnr": None if site.sqnr is None else _finite(site.sqnr),
+        "through": site.through if site.through != "identity" else None,
+        "balance": None if site.balance is None else _array(f"@balance:{name}", site.balance, arrays),
     })
     data["reason"] = site.reason
     return data

@@ -16,7 +16,7 @@ from fewbit.targets.schema import Form
 SCHEMA_VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SitePlan:
     """What happens at one site.
 
@@ -28,6 +28,10 @@ class SitePlan:
     group: sites of one group share scale and zero point.
     channel_axis: the axis whose means and ranges calibration keeps apart.
     bounds: (low, high) that the range may not exceed, from an absorbed activation or a function's own range.
+    through: the saturating function that alone reads the value, if there is one (a name of
+        `fewbit.core.ranges.through.FUNCTIONS`): the range is chosen for what comes out of it.
+    balance: for an edge, factors by which its channels are divided before they are quantized; for the weights that read it,
+        the same factors, by which their input channels (`channel_axis`) are multiplied.
     """
 
     site: Site
@@ -39,7 +43,8 @@ class SitePlan:
     group: str | None = None
     channel_axis: int | None = None
     bounds: tuple[float, float] | None = None
-    sqnr: float | None = None
+    through: str = "identity"
+    balance: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from fewbit.graph.hub import Hub
+from fewbit.plan.plan import Plan, SitePlan
 
 # Inputs that carry no data: shapes, indices, pads, bounds.
 _DATA_INPUTS = {"Concat": None, "Add": 2, "Mul": 2, "Sub": 2, "Div": 2, "Max": None, "Min": None, "Sum": None}
@@ -50,3 +51,20 @@ def rescale_of(hub: Hub, node: ir.Node) -> float | None:
     if not 1e-6 < factor < 1e6:
         return None
     return factor if node.op_type == "Mul" else 1.0 / factor
+
+
+def integer_source(plan: Plan, value: ir.Value) -> SitePlan | None:
+    """The site whose integers stand for a value: its own, or that of what passthrough nodes moved; None if neither, or
+    if the scale changed on the way."""
+    while True:
+        site = plan.sites.get(str(value.name))
+        if site is not None and site.site.kind == "edge":
+            return site
+        node = value.producer()
+        decision = None if node is None else plan.nodes.get(str(node.name))
+        if node is None or decision is None or decision.form != "passthrough" or node.op_type in ("Mul", "Div"):
+            return None
+        inputs = data_inputs(node)
+        if not inputs:
+            return None
+        value = inputs[0]

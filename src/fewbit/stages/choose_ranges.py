@@ -8,14 +8,21 @@ from dataclasses import replace
 import numpy as np
 
 from fewbit.core.affine import params_from_range
-from fewbit.core.ranges import RANGES
+from fewbit.core.ranges import RANGES, mse
 from fewbit.core.stats import TensorStats
 from fewbit.errors import DataError
 from fewbit.plan.plan import Plan, SitePlan
+from fewbit.spec import QParams, QSpec
 
 
-def choose_ranges(plan: Plan, stats: Mapping[str, TensorStats]) -> Plan:
+def choose_ranges(
+    plan: Plan, stats: Mapping[str, TensorStats], grids: Mapping[str, float] | None = None
+) -> Plan:
     """The plan with the parameters of its edges. Sites of a group are calibrated as one tensor.
+
+    Args:
+        stats: of every edge, by name.
+        grids: inputs whose values are multiples of a step: they keep every value where the levels suffice.
 
     Raises:
         DataError: a site has no finite value, or no statistics.
@@ -28,15 +35,31 @@ def choose_ranges(plan: Plan, stats: Mapping[str, TensorStats]) -> Plan:
         merged = _merge(members, stats)
         spec, method = members[0].spec, members[0].method
         assert spec is not None  # edges() are the quantized ones
-        low, high = RANGES[method](merged, spec)
+        through = members[0].through if len(members) == 1 and method == "mse" else "identity"
+        low, high = mse.range_(merged, spec, through=through) if method == "mse" else RANGES[method](merged, spec)
         bounds = [site.bounds for site in members]
         if all(bound is not None for bound in bounds):
             low = max(low, min(bound[0] for bound in bounds if bound is not None))
             high = min(high, max(bound[1] for bound in bounds if bound is not None))
-        params = params_from_range(np.float64(low), np.float64(high), spec)
+        params = _on_grid(merged, spec, [(grids or {}).get(site.site.name) for site in members])
+        if params is not None:
+            members = [replace(site, method="grid") for site in members]
+        else:
+            params = params_from_range(np.float64(low), np.float64(high), spec)
         for site in members:
             chosen[site.site.name] = replace(site, params=params)
     return plan.with_sites(chosen)
+
+
+def _on_grid(seen: TensorStats, spec: QSpec, steps: list[float | None]) -> QParams | None:
+    """Parameters that hold all multiples of the step between the extremes, if there are levels enough."""
+    step = steps[0]
+    if step is None or any(other != step for other in steps) or spec.symmetric:
+        return None
+    low, high = round(min(seen.minimum, 0.0) / step), round(max(seen.maximum, 0.0) / step)
+    if high - low > spec.qmax - spec.qmin:
+        return None
+    return QParams(spec, np.asarray(step, np.float32), np.asarray(spec.qmin - low, np.int32))
 
 
 def _merge(members: list[SitePlan], stats: Mapping[str, TensorStats]) -> TensorStats:

@@ -15,7 +15,8 @@ from fewbit.core.weights.bias import output_shift
 from fewbit.graph.facts import bias_add
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import Weight, weight_of
-from fewbit.plan.plan import NodePlan, Plan
+from fewbit.plan.balanced import balanced_bias, balanced_weight, input_balance
+from fewbit.plan.plan import Plan
 
 
 def corrected(plan: Plan, node: ir.Node) -> bool:
@@ -26,37 +27,54 @@ def corrected(plan: Plan, node: ir.Node) -> bool:
     return node.op_type in ("Conv", "Gemm") or bias_add(node) is not None
 
 
-def correct_biases(hub: Hub, plan: Plan, stats: Mapping[str, TensorStats]) -> Plan:
-    """The plan with a corrected bias for every node that has statistics of its input's channels."""
+def correct_biases(
+    hub: Hub,
+    plan: Plan,
+    stats: Mapping[str, TensorStats],
+    shifts: Mapping[str, NDArray[np.float64]] | None = None,
+) -> Plan:
+    """The plan with a corrected bias for every node that has statistics of its input's channels.
+
+    Args:
+        stats: channel means of the inputs, by value name.
+        shifts: how far quantizing the inputs moves those means (E[q(x) - x] of each channel), where it is known.
+    """
     biases: dict[str, NDArray[np.float32]] = {}
     for node in hub.nodes():
         weight = weight_of(node)
         if weight is None or not corrected(plan, node):
             continue
-        decision, seen = plan.nodes[str(node.name)], stats.get(str(node.inputs[0].name))  # type: ignore[union-attr]
+        seen = stats.get(str(node.inputs[0].name))  # type: ignore[union-attr]
         bias = _bias(hub, node, weight)
         if seen is None or bias is None:
             continue
-        shift = _shift(hub, plan, decision, weight, seen)
+        moved = (shifts or {}).get(str(node.inputs[0].name))  # type: ignore[union-attr]
+        shift = _shift(hub, plan, node, weight, seen, moved)
         if shift is not None:
-            biases[str(node.name)] = (bias - shift).astype(np.float32)
+            biases[str(node.name)] = (balanced_bias(plan, node, bias) - shift).astype(np.float32)
     return replace(plan, biases={**plan.biases, **biases})
 
 
 def _shift(
-    hub: Hub, plan: Plan, decision: NodePlan, weight: Weight, seen: TensorStats
+    hub: Hub, plan: Plan, node: ir.Node, weight: Weight, seen: TensorStats, moved: NDArray[np.float64] | None
 ) -> NDArray[np.float64] | None:
-    params = plan.sites[str(decision.weight)].params
+    """The output error of the rounded weights, in the units of the (balanced) output; None where it cannot be told."""
+    params = plan.sites[str(weight.value.name)].params
     if params is None:
         return None
-    real = np.asarray(hub.constant(weight.value), np.float32)
+    real = balanced_weight(hub, plan, node, weight.value)
     error = fake_quantize(real, params)
     error -= real
     if seen.channel_mean.size != weight.groups * real.shape[weight.in_axis]:
         return None  # the samples were reshaped on the way: no means of these channels
-    return output_shift(
-        error, seen.channel_mean, out_axis=weight.out_axis, in_axis=weight.in_axis, groups=weight.groups
-    )
+    factors = input_balance(plan, node)
+    units = 1.0 if factors is None else factors
+    axes: dict[str, int] = {"out_axis": weight.out_axis, "in_axis": weight.in_axis, "groups": weight.groups}
+    shift = output_shift(error, seen.channel_mean / units, **axes)
+    if moved is not None and moved.size == seen.channel_mean.size:
+        error += real  # the rounded weights
+        shift += output_shift(error, moved / units, **axes)
+    return shift
 
 
 def _bias(hub: Hub, node: ir.Node, weight: Weight) -> NDArray[np.float64] | None:

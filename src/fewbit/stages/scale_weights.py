@@ -12,6 +12,7 @@ from fewbit.core.affine import params_from_range
 from fewbit.core.weights.scales import weight_params
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
+from fewbit.plan.balanced import balanced_bias, balanced_weight
 from fewbit.plan.plan import Plan, SitePlan
 from fewbit.spec import QParams
 
@@ -27,11 +28,10 @@ def scale_weights(hub: Hub, plan: Plan) -> Plan:
     values = {str(v.name): v for v in hub.values()}
     chosen: dict[str, SitePlan] = {}
     for name, site in plan.constants().items():
-        if site.spec is None or not site.spec.dtype.is_integer:
+        if site.spec is None or not site.spec.dtype.is_integer or site.params is not None:
             continue
-        array = hub.constant(values[name])
-        assert array is not None  # a constant site
-        weight = np.asarray(array, np.float32)
+        reader = next(node for node in values[name].consumers() if str(node.name) in plan.nodes)
+        weight = balanced_weight(hub, plan, reader, values[name])
         if site.method == "minmax":  # the constant operand of an elementwise node: every value counts
             params = params_from_range(weight.min(), weight.max(), site.spec)
         else:
@@ -51,7 +51,7 @@ def _fit_biases(hub: Hub, plan: Plan) -> Plan:
         weight = weight_of(node)
         if bias is None or site.params is None or edge is None or weight is None or site.params.scale.ndim == 0:
             continue
-        least = np.abs(np.asarray(bias, np.float64).reshape(-1)) / (edge * _INT32_MAX / 2)
+        least = np.abs(balanced_bias(plan, node, np.asarray(bias, np.float64).reshape(-1))) / (edge * _INT32_MAX / 2)
         shape = [1] * site.params.scale.ndim
         shape[weight.out_axis % len(shape)] = -1
         scale: NDArray[np.float32] = np.maximum(site.params.scale, least.reshape(shape).astype(np.float32))

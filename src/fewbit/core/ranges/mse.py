@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fewbit.core.ranges.through import FUNCTIONS, slope
 from fewbit.core.stats import TensorStats
 from fewbit.spec import QSpec
 
@@ -12,15 +13,16 @@ _CANDIDATES = 48  # on each pass over one end of the range
 _SMALLEST = 0.05  # of the observed range that a candidate may keep
 
 
-def range_(stats: TensorStats, spec: QSpec) -> tuple[float, float]:
-    """(low, high) that minimizes E[(x - q(x))²] over the histogram.
+def range_(stats: TensorStats, spec: QSpec, *, through: str = "identity") -> tuple[float, float]:
+    """(low, high) that minimizes E[(f(x) - f(q(x)))²] over the histogram.
 
-    Values outside are clipped: their error is exact. Values inside are taken as uniform within a step Δ, which gives
+    f is the identity, or a saturating function that alone reads the value (`through`, a name of
+    `fewbit.core.ranges.through.FUNCTIONS`): what it flattens may be clipped. Values outside are clipped: their error is exact. Values inside are taken as uniform within a step Δ, which gives
     Δ²/12; those nearer to zero than Δ/2 become zero, so their error is x² (Banner et al. 2019, "Post training 4-bit
     quantization of convolutional networks for rapid-deployment", equations 3 to 5, without an assumed distribution).
     """
     low, high = min(stats.minimum, 0.0), max(stats.maximum, 0.0)
-    error = _Error(stats)
+    error = _Error(stats, through)
     levels = spec.qmax - spec.qmin
     if low == high or not error.usable:
         return low, high
@@ -52,27 +54,31 @@ def _around(current: float, extreme: float, step: float) -> NDArray[np.float64]:
 class _Error:
     """Mean squared error of many ranges at once, from running sums over the histogram."""
 
-    def __init__(self, stats: TensorStats) -> None:
+    def __init__(self, stats: TensorStats, through: str) -> None:
         lower, upper, counts = stats.histogram.support()
         middle = (lower + upper) / 2
+        self.function = FUNCTIONS[through]
+        f, weights = self.function(middle), counts.astype(np.float64)
         square = (lower * lower + lower * upper + upper * upper) / 3  # E[x²] of a uniform bin
-        weights = counts.astype(np.float64)
+        f2 = square if through == "identity" else f * f
+        steep = weights * slope(through, middle) ** 2
         self.upper = upper
         self.usable = counts.size > 0
-        self.sums = np.zeros((3, counts.size + 1))
-        np.cumsum([weights, weights * middle, weights * square], axis=1, out=self.sums[:, 1:])
+        self.sums = np.zeros((5, counts.size + 1))
+        np.cumsum([weights, weights * f, weights * f2, steep, steep * square], axis=1, out=self.sums[:, 1:])
 
     def __call__(self, low: NDArray[np.float64], high: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
         step = (high - low) / levels
-        count, first, second = self.sums
+        count, first, second, steep, near = self.sums
         a, b = self._index(low), self._index(high)
-        below = second[a] - 2 * low * first[a] + low * low * count[a]
+        f_low, f_high = self.function(low), self.function(high)
+        below = second[a] - 2 * f_low * first[a] + f_low * f_low * count[a]
         n, s1, s2 = count[-1] - count[b], first[-1] - first[b], second[-1] - second[b]
-        above = s2 - 2 * high * s1 + high * high * n
+        above = s2 - 2 * f_high * s1 + f_high * f_high * n
         c = np.clip(self._index(-step / 2), a, b)
         d = np.clip(self._index(step / 2), a, b)
-        inside = (count[c] - count[a] + count[b] - count[d]) * step * step / 12
-        return below + above + inside + (second[d] - second[c])
+        inside = (steep[c] - steep[a] + steep[b] - steep[d]) * step * step / 12
+        return below + above + inside + (near[d] - near[c])
 
     def _index(self, value: NDArray[np.float64]) -> NDArray[np.intp]:
         return np.searchsorted(self.upper, value, side="right")

@@ -24,6 +24,7 @@ from fewbit.formats.onnx.weights import (
 from fewbit.graph.facts import bias_add
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
+from fewbit.plan.balanced import balanced_bias
 from fewbit.plan.plan import NodePlan, Plan
 from fewbit.plan.wiring import constant_operand, data_inputs, rescale_of
 
@@ -78,7 +79,7 @@ class _Lowering:
         elif plan.form == "storage":
             for index, value in enumerate(node.inputs):
                 if value is not None and value.name in self.plan.sites and value.const_value is not None:
-                    node.replace_input_with(index, stored_weight(self.emit, self.plan, value))
+                    node.replace_input_with(index, stored_weight(self.emit, self.plan, node, value))
 
     def _view(self, value: ir.Value) -> View:
         """The integers of a value; a float value is quantized here."""
@@ -202,7 +203,8 @@ class _Lowering:
         if str(node.name) in self.plan.biases:
             return np.asarray(self.plan.biases[str(node.name)], np.float32)
         value = node.inputs[2] if len(node.inputs) > 2 else None
-        return None if value is None else self.hub.constant(value)
+        bias = None if value is None else self.hub.constant(value)
+        return None if bias is None else balanced_bias(self.plan, node, np.asarray(bias, np.float32))
 
     def _conv(self, node: ir.Node) -> ir.Value:
         activation = node.inputs[0]

@@ -9,14 +9,16 @@ from numpy.typing import NDArray
 from fewbit.core.affine import quantize
 from fewbit.formats.onnx.emit import CONTRIB, Emitter, require
 from fewbit.graph.ops import weight_of
-from fewbit.plan.plan import Plan, SitePlan
+from fewbit.plan.balanced import balanced_weight
+from fewbit.plan.plan import Plan
 
 
-def integers_of(emit: Emitter, site: SitePlan) -> tuple[NDArray[np.integer], NDArray[np.float32]]:
-    """The integers and scales of a constant site; scales are shaped to broadcast against the integers."""
-    params = require(site)
-    weight = emit.hub.constant(emit.hub.value(site.site.name))
-    assert weight is not None  # select takes constants only
+def integers_of(
+    emit: Emitter, plan: Plan, node: ir.Node, value: ir.Value
+) -> tuple[NDArray[np.integer], NDArray[np.float32]]:
+    """The integers and scales of a node's constant; scales are shaped to broadcast against the integers."""
+    params = require(plan.sites[str(value.name)])
+    weight = balanced_weight(emit.hub, plan, node, value)
     scale = params.scale if params.scale.ndim == weight.ndim else params.scale.reshape((1,) * weight.ndim)
     return quantize(weight, params), scale
 
@@ -27,7 +29,7 @@ def integer_weight(emit: Emitter, plan: Plan, node: ir.Node, *, transpose: bool,
     """DequantizeLinear of a node's weight, and its scales as a vector over the output channels (or one)."""
     weight = weight_of(node)
     assert weight is not None
-    integers, scale = integers_of(emit, plan.sites[str(weight.value.name)])
+    integers, scale = integers_of(emit, plan, node, weight.value)
     axis = weight.out_axis % integers.ndim
     if transpose:
         integers, axis = np.ascontiguousarray(integers.T), 1 - axis
@@ -43,7 +45,7 @@ def integer_bias(emit: Emitter, bias: NDArray[np.float32], input_scale: float, w
     return emit.dequantize_constant(integers, scale, 0, "bias", zero_point=False)
 
 
-def stored_weight(emit: Emitter, plan: Plan, value: ir.Value) -> ir.Value:
+def stored_weight(emit: Emitter, plan: Plan, node: ir.Node, value: ir.Value) -> ir.Value:
     """A narrow constant that expands to float when the model is loaded: Cast, and Mul by the scale, fold there."""
     site = plan.sites[str(value.name)]
     assert site.spec is not None
@@ -53,7 +55,7 @@ def stored_weight(emit: Emitter, plan: Plan, value: ir.Value) -> ir.Value:
         assert array is not None
         half = np.clip(array, -65504.0, 65504.0).astype(np.float16)
         return emit.node("Cast", [emit.constant(half, hint)], "w", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)[0]
-    integers, scale = integers_of(emit, site)
+    integers, scale = integers_of(emit, plan, node, value)
     (cast,) = emit.node("Cast", [emit.constant(integers, hint)], "w", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
     return emit.node("Mul", [cast, emit.constant(scale, "scale")], "w", dtype=ir.DataType.FLOAT)[0]
 
@@ -70,7 +72,7 @@ def gather_rows(emit: Emitter, plan: Plan, node: ir.Node) -> ir.Value:
         assert array is not None
         stored, scale = np.clip(array, -65504.0, 65504.0).astype(np.float16), None
     else:
-        stored, scale = integers_of(emit, site)
+        stored, scale = integers_of(emit, plan, node, table)
     constant = emit.constant(stored, hint)
     (rows,) = emit.node("Gather", [constant, indices], "rows", dtype=constant.dtype, axis=axis)
     (rows,) = emit.node("Cast", [rows], "rows", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
@@ -94,7 +96,7 @@ def dynamic_matmul(emit: Emitter, plan: Plan, node: ir.Node, ranges: dict[ir.Val
     quantized, scale, zero_point = ranges[activation]
     weight = weight_of(node)
     assert weight is not None
-    integers, weight_scale = integers_of(emit, plan.sites[str(weight.value.name)])
+    integers, weight_scale = integers_of(emit, plan, node, weight.value)
     if node.op_type == "Gemm" and node.attributes.get_int("transB", 0):
         integers = np.ascontiguousarray(integers.T)
     vector = weight_scale.reshape(-1) if weight_scale.size > 1 else weight_scale.reshape(())
@@ -115,7 +117,7 @@ def dynamic_lstm(emit: Emitter, plan: Plan, node: ir.Node) -> tuple[ir.Value, ..
     for index in (1, 2):
         weight = inputs[index]
         assert weight is not None
-        integers, scale = integers_of(emit, plan.sites[str(weight.name)])
+        integers, scale = integers_of(emit, plan, node, weight)
         inputs[index] = emit.constant(np.ascontiguousarray(integers.transpose(0, 2, 1)), str(weight.name))
         rows = np.ascontiguousarray(np.broadcast_to(scale, (*integers.shape[:2], 1))[..., 0])
         scales += [emit.constant(rows, "scale"), emit.constant(np.zeros(rows.shape, integers.dtype), "zp")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from fewbit.errors import ModelError
+from fewbit.graph.checks import check_proto
 from fewbit.graph.edit import is_op
 from fewbit.graph.hub import ONNX_DOMAINS, Hub, all_graphs
 from fewbit.graph.info import RuleOutcome
@@ -32,6 +33,7 @@ def apply(hub: Hub) -> list[RuleOutcome]:
     tensors = {name: v.const_value for graph in all_graphs(hub.model) for name, v in graph.initializers.items()}
     try:
         proto = onnx.version_converter.convert_version(hollow_proto(hub.model), TARGET)
+        check_proto(proto, "the converted model")
         converted = ir.from_proto(proto)
     except (RuntimeError, ValueError, onnx.version_converter.ConvertError, ir.serde.SerdeError) as error:
         raise ModelError(_sorry(before, _first_line(error))) from error
@@ -69,8 +71,9 @@ def _sorry(before: int, why: str) -> str:
 
 
 def _first_line(error: BaseException) -> str:
+    """The converter's messages begin with its source file and the condition that failed."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return lines[-1].rpartition("failed: ")[2] if lines else type(error).__name__
 
 
 def _restore(converted: ir.Model, original: ir.Model, tensors: dict[str, ir.TensorProtocol | None]) -> None:

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
-from fewbit.callables import call_user_code, is_callable_text, load_callable
+from fewbit.callables import call_user_code, has_arguments, is_callable_text, load_callable
 from fewbit.errors import DataError, RecipeError
 from fewbit.measure.metrics.metric import Labels, Metric, Outputs
 
@@ -52,7 +52,12 @@ def resolve_metric(metric: str | Metric | Callable[..., Any]) -> Metric:
         assert isinstance(found, Metric)
         return found
     if is_callable_text(metric):
-        return _user_metric(load_callable(metric), metric)
+        function = load_callable(metric)
+        if has_arguments(metric):  # a function that makes the metric
+            function = call_user_code(function, metric)
+            if not callable(function):
+                raise RecipeError(f"metric {metric} must give a callable (outputs, labels) -> value")
+        return _user_metric(function, metric)
     close = get_close_matches(metric.lower(), METRICS, 1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise RecipeError(f"metric {metric!r} does not exist: {hint}use {', '.join(METRICS)} or FILE.py:NAME")

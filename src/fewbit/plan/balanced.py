@@ -1,0 +1,70 @@
+"""Weights and biases as the plan's balance factors leave them.
+
+An edge may be divided by one factor a channel before it is quantized, so that its channels use the integers alike. What
+reads it multiplies its weight's input channels by the same factors; what makes it divides its weight's output channels
+and its bias. The float function is unchanged (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and
+Bias Correction", section 4.1; Xiao et al. 2023, "SmoothQuant", equation 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from fewbit.graph.hub import Hub
+from fewbit.graph.ops import weight_of
+from fewbit.plan.plan import Plan, SitePlan
+
+
+def input_balance(plan: Plan, node: ir.Node) -> NDArray[np.float32] | None:
+    """The factors of the edge that an integer node reads, or None."""
+    if plan.nodes[str(node.name)].form != "integer" or not node.inputs or node.inputs[0] is None:
+        return None
+    return _balance(plan.sites, str(node.inputs[0].name))
+
+
+def output_balance(plan: Plan, node: ir.Node) -> NDArray[np.float32] | None:
+    """The factors of the edge that an integer node makes, or None."""
+    decision = plan.nodes[str(node.name)]
+    if decision.form != "integer":
+        return None
+    made = node.outputs[0]
+    if decision.absorbs is not None:
+        made = next(o for reader in made.consumers() for o in reader.outputs if reader.name == decision.absorbs)
+    site = plan.sites.get(str(made.name))
+    return None if site is None or site.readers is not None else site.balance
+
+
+def balanced_weight(hub: Hub, plan: Plan, node: ir.Node, value: ir.Value) -> NDArray[np.float32]:
+    """A constant of a node, with its input channels multiplied and its output channels divided; float32."""
+    array = np.asarray(hub.constant(value), np.float32)
+    weight = weight_of(node)
+    if weight is None or weight.value is not value:
+        return array
+    into, out = input_balance(plan, node), output_balance(plan, node)
+    if into is not None and weight.groups == 1:
+        array = array * _along(into, weight.in_axis, array.ndim)
+    elif into is not None:  # output channel o reads the inputs of its group
+        per_group = array.shape[weight.in_axis]
+        table = into.reshape(weight.groups, per_group).repeat(array.shape[weight.out_axis] // weight.groups, 0)
+        array = array * table.reshape(table.shape + (1,) * (array.ndim - 2))
+    if out is not None:
+        array = array / _along(out, weight.out_axis, array.ndim)
+    return array
+
+
+def balanced_bias(plan: Plan, node: ir.Node, bias: NDArray[np.floating]) -> NDArray[np.floating]:
+    """A bias divided by the factors of the edge that its node makes."""
+    out = output_balance(plan, node)
+    return bias if out is None else bias / out
+
+
+def _along(factors: NDArray[np.float32], axis: int, rank: int) -> NDArray[np.float32]:
+    return factors.reshape([-1 if a == axis % rank else 1 for a in range(rank)])
+
+
+def _balance(sites: Mapping[str, SitePlan], name: str) -> NDArray[np.float32] | None:
+    return sites[name].balance if name in sites else None

@@ -1,0 +1,333 @@
+"""Bad models, each with one line that says what is wrong with what."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import external_data_helper, helper, numpy_helper
+
+from fewbit.errors import ModelError
+from fewbit.graph.load import check_weights, find_quantization, load
+
+from .build import assert_same, graph, model, node, run, weights
+
+
+def problem(source: object) -> str:
+    with pytest.raises(ModelError) as caught:
+        load(source)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def conv() -> onnx.ModelProto:
+    return model([node("Conv", ["x", "w"], ["y"])], ["x:f[1,3,8,8]"], ["y:f"], {"w": weights(4, 3, 3, 3)})
+
+
+class TestFiles:
+    def test_missing(self, tmp_path):
+        assert problem(tmp_path / "no.onnx") == f"{tmp_path / 'no.onnx'} does not exist"
+
+    def test_folder(self, tmp_path):
+        assert "is a folder" in problem(tmp_path)
+
+    def test_empty(self, tmp_path):
+        (tmp_path / "m.onnx").touch()
+        assert "is empty" in problem(tmp_path / "m.onnx")
+
+    def test_unreadable_kind(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        assert "is not a file" in problem(tmp_path / "pipe")
+
+    @pytest.mark.parametrize(
+        ("start", "hint"),
+        [
+            (b"\x1c\0\0\0TFL3" + bytes(100), "LiteRT"),
+            (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
+            (b"GGUF" + bytes(100), "GGUF"),
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "git lfs pull"),
+            (b"<?xml version='1.0'?><net/>", "OpenVINO"),
+            (b"\x18\0\0\0ORTM" + bytes(50), ".ort"),
+            (b'\x08\0\0\0\0\0\0\0{"a":1}  ' + bytes(8), "safetensors"),
+            (b'{"config": 1}', "text"),
+            (pickle.dumps({"weights": [1.0]}), "pickle"),
+        ],
+    )
+    def test_other_formats(self, tmp_path, start, hint):
+        (tmp_path / "m.onnx").write_bytes(start)
+        assert hint in problem(tmp_path / "m.onnx")
+
+    def test_torch_file(self, tmp_path):
+        with zipfile.ZipFile(tmp_path / "m.pt", "w") as archive:
+            archive.writestr("archive/data.pkl", b"")
+        assert "PyTorch" in problem(tmp_path / "m.pt")
+
+    def test_noise(self, tmp_path):
+        (tmp_path / "m.onnx").write_bytes(np.random.default_rng(1).bytes(1000))
+        assert "is not an ONNX model" in problem(tmp_path / "m.onnx")
+
+    @pytest.mark.parametrize("part", [0.02, 0.3, 0.6, 0.97, 0.999])
+    def test_truncated(self, tmp_path, part):
+        data = conv().SerializeToString()
+        (tmp_path / "m.onnx").write_bytes(data[: int(len(data) * part)])
+        assert "truncated" in problem(tmp_path / "m.onnx") or part == 0.999
+
+    def test_truncated_at_any_byte_is_a_model_error(self, tmp_path):
+        data = model([node("Relu", ["x"], ["y"])], ["x:f[1]"], ["y:f[1]"]).SerializeToString()
+        for length in range(len(data)):
+            (tmp_path / "m.onnx").write_bytes(data[:length])
+            problem(tmp_path / "m.onnx")
+
+    def test_flipped_bytes_never_escape_as_other_errors(self, tmp_path):
+        data = bytearray(conv().SerializeToString())
+        generator = np.random.default_rng(3)
+        for _ in range(300):
+            changed = bytearray(data)
+            changed[generator.integers(len(data))] = generator.integers(256)
+            (tmp_path / "m.onnx").write_bytes(changed)
+            try:
+                load(tmp_path / "m.onnx")
+            except ModelError as error:
+                assert "\n" not in str(error)
+
+    def test_wrong_argument(self):
+        assert "not int" in problem(3)
+
+
+class TestGraphs:
+    def test_no_graph(self):
+        assert "no graph" in problem(onnx.ModelProto(ir_version=8))
+
+    def test_empty_graph(self):
+        assert "empty graph" in problem(model([], [], []))
+
+    def test_no_outputs(self):
+        assert "no outputs" in problem(model([node("Relu", ["x"], ["y"])], ["x:f"], []))
+
+    def test_newer_opset(self):
+        assert "opset 1000, newer than" in problem(model([node("Relu", ["x"], ["y"])], ["x:f"], ["y:f"], opset=1000))
+
+    def test_newer_ir_version(self):
+        assert "IR version 99, newer than" in problem(model([node("Relu", ["x"], ["y"])], ["x:f"], ["y:f"], ir_version=99))
+
+    def test_missing_opset(self):
+        proto = conv()
+        proto.ClearField("opset_import")
+        assert "no operator set of domain 'ai.onnx'" in problem(proto)
+
+    def test_undefined_input(self):
+        assert "reads 'z', which nothing" in problem(model([node("Relu", ["z"], ["y"], name="r")], ["x:f"], ["y:f"]))
+
+    def test_undefined_input_in_a_subgraph(self):
+        branch = graph([node("Relu", ["z"], ["t"])], [], ["t:f"])
+        proto = model([node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)], ["c:b[]"], ["y:f"])
+        assert "reads 'z'" in problem(proto)
+
+    def test_undefined_output(self):
+        assert "output 'z'" in problem(model([node("Relu", ["x"], ["y"])], ["x:f"], ["z:f"]))
+
+    def test_two_values_of_one_name(self):
+        message = problem(model([node("Relu", ["x"], ["y"]), node("Abs", ["x"], ["y"])], ["x:f"], ["y:f"]))
+        assert "two values named 'y'" in message
+
+    def test_two_initializers_of_one_name(self):
+        proto = conv()
+        proto.graph.initializer.append(proto.graph.initializer[0])
+        assert "two initializers named 'w'" in problem(proto)
+
+    def test_cycle(self):
+        proto = model([node("Add", ["x", "b"], ["a"], name="first"), node("Relu", ["a"], ["b"])], ["x:f"], ["b:f"])
+        assert "cycle through node" in problem(proto)
+
+    def test_unsorted_nodes_are_sorted(self):
+        proto = model([node("Relu", ["a"], ["y"]), node("Abs", ["x"], ["a"])], ["x:f[2]"], ["y:f"])
+        hub = load(proto)
+        assert [n.op_type for n in hub.nodes()] == ["Abs", "Relu"]
+
+    def test_wrong_amount_of_data(self):
+        proto = conv()
+        proto.graph.initializer[0].raw_data = b"123"
+        assert "data of tensor 'w' does not fit" in problem(proto)
+
+    def test_unknown_operators_pass(self):
+        proto = model(
+            [node("Mystery", ["x"], ["m"], domain="my.company"), node("Relu", ["m"], ["y"])],
+            ["x:f[N,3]"],
+            ["y:f"],
+            domains=["my.company"],
+        )
+        assert [n.op_type for n in load(proto).nodes()] == ["Mystery", "Relu"]
+
+    def test_sparse_initializers_become_dense(self):
+        proto = model([node("Add", ["x", "s"], ["y"])], ["x:f[4]"], ["y:f"])
+        values = numpy_helper.from_array(np.array([5, 7], np.float32), "s")
+        proto.graph.sparse_initializer.append(
+            helper.make_sparse_tensor(values, numpy_helper.from_array(np.array([1, 3])), [4])
+        )
+        hub = load(proto)
+        assert hub.constant(hub.value("s")).tolist() == [0, 5, 0, 7]
+
+
+class TestExternalData:
+    def save(self, folder: Path, **fields: str) -> Path:
+        """A model whose weight lies in data.bin; `fields` replace what it says about that."""
+        proto = conv()
+        tensor = proto.graph.initializer[0]
+        (folder / "data.bin").write_bytes(tensor.raw_data)
+        external_data_helper.set_external_data(tensor, "data.bin", offset=0, length=len(tensor.raw_data))
+        tensor.ClearField("raw_data")
+        for entry in tensor.external_data:
+            entry.value = fields.get(entry.key, entry.value)
+        (folder / "m.onnx").write_bytes(proto.SerializeToString())
+        return folder / "m.onnx"
+
+    def test_good(self, tmp_path):
+        path = self.save(tmp_path)
+        hub = load(path)
+        assert isinstance(hub.value("w").const_value, ir.ExternalTensor)
+        feed = {"x": weights(1, 3, 8, 8)}
+        assert_same(run(onnx.load(path), feed), run(hub, feed), 0)
+
+    def test_another_working_folder(self, tmp_path, monkeypatch):
+        self.save(tmp_path)
+        monkeypatch.chdir(tmp_path)
+        hub = load("m.onnx")
+        monkeypatch.chdir("/")
+        assert hub.constant(hub.value("w")).shape == (4, 3, 3, 3)
+
+    def test_missing(self, tmp_path):
+        path = self.save(tmp_path)
+        (tmp_path / "data.bin").unlink()
+        message = problem(path)
+        assert "'w'" in message and "'data.bin'" in message and "missing" in message
+
+    def test_short(self, tmp_path):
+        path = self.save(tmp_path)
+        (tmp_path / "data.bin").write_bytes(b"\0" * 100)
+        assert "'w' lies at bytes 0 to 432 of 'data.bin', which has 100 bytes" in problem(path)
+
+    def test_offset_beyond_the_end(self, tmp_path):
+        assert "bytes 8 to 440" in problem(self.save(tmp_path, offset="8"))
+
+    def test_wrong_length(self, tmp_path):
+        assert "has 432 bytes, but its external data says 400" in problem(self.save(tmp_path, length="400"))
+
+    @pytest.mark.parametrize("location", ["/etc/passwd", "../data.bin", "a/../../data.bin", "", "C:\\data.bin"])
+    def test_locations_outside(self, tmp_path, location):
+        (tmp_path / "inner").mkdir()
+        (tmp_path / "data.bin").write_bytes(b"\0" * 432)
+        message = problem(self.save(tmp_path / "inner", location=location))
+        assert "'w'" in message and repr(location) in message
+
+    def test_symbolic_link_outside(self, tmp_path):
+        (tmp_path / "inner").mkdir()
+        path = self.save(tmp_path / "inner")
+        (tmp_path / "inner/data.bin").rename(tmp_path / "data.bin")
+        (tmp_path / "inner/data.bin").symlink_to(tmp_path / "data.bin")
+        assert "symbolic link" in problem(path)
+
+    def test_symbolic_link_inside(self, tmp_path):
+        path = self.save(tmp_path)
+        (tmp_path / "data.bin").rename(tmp_path / "real.bin")
+        (tmp_path / "data.bin").symlink_to("real.bin")
+        assert load(path).constant(load(path).value("w")).shape == (4, 3, 3, 3)
+
+    def test_hard_link(self, tmp_path):
+        path = self.save(tmp_path)
+        os.link(tmp_path / "data.bin", tmp_path / "other.bin")
+        assert "hard links" in problem(path)
+
+    def test_three_gigabytes_are_not_read(self, tmp_path):
+        """A sparse file: 3 GB of zeros, of which nothing may be read."""
+        rows, columns = 768 * 1024, 1024
+        tensor = onnx.TensorProto(name="w", data_type=1, dims=[columns, rows])
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in {"location": "data.bin", "offset": "0", "length": str(4 * rows * columns)}.items():
+            tensor.external_data.add(key=key, value=value)
+        proto = model([node("MatMul", ["x", "w"], ["m"]), node("Relu", ["m"], ["y"])], ["x:f[N,1024]"], ["y:f"])
+        proto.graph.initializer.append(tensor)
+        (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+        with open(tmp_path / "data.bin", "wb") as file:
+            file.truncate(4 * rows * columns)
+        code = (
+            "import resource, sys\n"
+            "from fewbit.graph.load import load\n"
+            "from fewbit.graph.ops import weight_of\n"
+            "from fewbit.graph.save import is_large\n"
+            "hub = load(sys.argv[1])\n"
+            "assert is_large(hub.model)\n"
+            "print(weight_of(hub.nodes()[0]).shape, hub.shape(hub.value('y')))\n"
+            "hub.clone()\n"
+            "print(hub.constant(hub.value('w'))[5, :3].tolist())\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "m.onnx"], capture_output=True, text=True, check=True
+        )
+        shapes, numbers, megabytes = done.stdout.splitlines()
+        assert shapes == "(1024, 786432) ('N', 786432)"
+        assert numbers == "[0.0, 0.0, 0.0]"
+        assert int(megabytes) < 300
+
+
+class TestWeights:
+    def test_nan_and_infinity(self):
+        w = weights(4, 3, 3, 3)
+        w[0, 0, 0, :2] = np.nan, np.inf
+        proto = model([node("Conv", ["x", "w"], ["y"])], ["x:f[1,3,8,8]"], ["y:f"], {"w": w})
+        with pytest.raises(ModelError, match="tensor 'w' holds 2 NaN or infinite of 108"):
+            check_weights(load(proto))
+
+    def test_names_limit_the_check(self):
+        proto = model([node("Add", ["x", "k"], ["y"])], ["x:f[2]"], ["y:f"], {"k": np.float32([np.nan, 1])})
+        check_weights(load(proto), ["other"])
+        with pytest.raises(ModelError):
+            check_weights(load(proto), ["k"])
+
+    def test_an_infinite_mask_is_meant(self):
+        mask = np.triu(np.full((3, 3), -np.inf, np.float32), 1)
+        proto = model([node("Add", ["x", "m"], ["a"]), node("Softmax", ["a"], ["y"])], ["x:f[3,3]"], ["y:f"], {"m": mask})
+        check_weights(load(proto))
+
+    def test_overflowing_sums_are_no_error(self):
+        proto = model([node("Add", ["x", "k"], ["y"])], ["x:f[2]"], ["y:f"], {"k": np.full(2, 3e38, np.float32)})
+        check_weights(load(proto))
+
+
+class TestFindQuantization:
+    def test_float(self):
+        assert find_quantization(load(conv())) is None
+
+    def test_qdq(self):
+        proto = model(
+            [
+                node("QuantizeLinear", ["x", "s", "z"], ["q"], name="quantize"),
+                node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+            ],
+            ["x:f[3]"],
+            ["y:f"],
+            {"s": np.float32(1), "z": np.uint8(0)},
+        )
+        hub = load(proto)
+        assert find_quantization(hub) == "it is quantized already: node 'quantize' is a QuantizeLinear"
+        assert [n.op_type for n in hub.nodes()] == ["QuantizeLinear", "DequantizeLinear"]
+
+    def test_quantized_weights_stay_compressed(self):
+        """Folding DequantizeLinear would undo the quantization."""
+        proto = model(
+            [node("DequantizeLinear", ["q", "s"], ["w"]), node("MatMul", ["x", "w"], ["y"])],
+            ["x:f[1,4]"],
+            ["y:f"],
+            {"q": np.ones((4, 4), np.int8), "s": np.float32(0.5)},
+        )
+        assert [n.op_type for n in load(proto).nodes()] == ["DequantizeLinear", "MatMul"]
+
