@@ -248,11 +248,3 @@ def test_half_and_double_models_pass():
             [node("MatMul", ["x", "w"], ["m"]), node("Mul", ["m", "k"], ["n"]), node("Div", ["n", "d"], ["y"])], [ends[0]], [ends[1]], constants
         )
         assert kinds(normalized(proto, {"x": x})) == ["MatMul", "Mul", "Div"]
-
-
-def test_optional_outputs_in_the_middle_stay_empty():
-    proto = model(
-        [node("TopK", ["x", "k"], ["", "indices"]), node("Cast", ["indices"], ["y"], to=1)], ["x:f[5]"], ["y:f"], {"k": np.array([2])}
-    )
-    hub = normalized(proto, {"x": weights(5)})
-    assert_same(run(proto, {"x": np.arange(5, dtype=np.float32)}), run(hub, {"x": np.arange(5, dtype=np.float32)}), 0)

@@ -371,6 +371,10 @@ class TestNoops:
             )
             assert kinds(normalized(proto, image(2, 3, 4))) == ["Neg", *expected, "Relu"]
 
+    def test_reshape_to_its_own_shape(self):
+        nodes = [node("Neg", ["x"], ["a"]), node("Shape", ["a"], ["s"]), node("Reshape", ["a", "s"], ["b"]), node("Relu", ["b"], ["y"])]
+        assert kinds(normalized(model(nodes, ["x:f[N,M]"], ["y:f"]), image(2, 3))) == ["Neg", "Relu"]
+
     def test_an_input_that_is_an_output_keeps_its_identity(self):
         hub = normalized(model([node("Identity", ["x"], ["y"])], ["x:f[2]"], ["y:f"]), image(2))
         assert kinds(hub) == ["Identity"] and "graph output" in declined(hub, "drop_noops")[0]
@@ -477,6 +481,34 @@ class TestConstants:
         nodes = [node("Exp", ["x"], ["e"]), node("Neg", ["e"], ["unused"]), node("Relu", ["x"], ["y"])]
         hub = normalized(model(nodes, ["x:f[2]"], ["y:f"], {"left": weights(2)}), image(2))
         assert kinds(hub) == ["Relu"] and len(hub.graph.initializers) == 0
+
+    def test_a_node_that_cannot_be_run_spoils_nothing(self):
+        nodes = [
+            node("Add", ["a", "b"], ["c"]),
+            node("Mul", ["c", "c"], ["d"]),
+            node("Squeeze", ["a", "zero"], ["bad"]),
+            node("Sum", ["x", "d"], ["y"]),
+            node("Neg", ["bad"], ["z"]),
+        ]
+        hub = load(model(nodes, ["x:f[3]"], ["y:f", "z:f"], {"a": np.float32([1, 2, 3]), "b": np.ones((1, 1), np.float32), "zero": np.array([0])}))
+        assert sorted(kinds(hub)) == ["Neg", "Squeeze", "Sum"] and hub.constant(hub.value("d")).tolist() == [[4, 9, 16]]
+        assert any("cannot be run" in reason for reason in declined(hub, "fold_constants"))
+
+    @pytest.mark.parametrize("flag", [True, False])
+    def test_a_constant_condition(self, flag):
+        """As exporters write a squeeze: if the first axis has size 1."""
+        then = graph([node("Constant", [], ["flat"], value_ints=[-1]), node("Reshape", ["h", "flat"], ["t"])], [], ["t:f"])
+        other = graph([node("Add", ["h", "k"], ["m"]), node("Mul", ["m", "x"], ["e"])], [], ["e:f"], {"k": weights(4)})
+        nodes = [
+            node("Relu", ["x"], ["h"]),
+            node("Shape", ["h"], ["s"]),
+            node("Gather", ["s", "zero"], ["n"]),
+            node("Equal", ["n", "one"], ["c"]),
+            node("If", ["c"], ["y"], then_branch=then, else_branch=other),
+        ]
+        size = 1 if flag else 2
+        hub = normalized(model(nodes, [f"x:f[{size},4]"], ["y:f"], {"zero": np.array(0), "one": np.array(1)}), image(size, 4))
+        assert kinds(hub) == (["Relu", "Reshape"] if flag else ["Relu", "Add", "Mul"])
 
     def test_nothing_to_fold_needs_no_runtime(self):
         import subprocess

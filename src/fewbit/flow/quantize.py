@@ -8,20 +8,15 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fewbit.capture.collect import collect
-from fewbit.capture.grid import GridFinder
-from fewbit.capture.shift import mean_shifts
 from fewbit.core.stats import TensorStats
 from fewbit.data import DataSource
 from fewbit.errors import ModelError, OutputError, PlanError, RecipeError
+from fewbit.flow.calibrate import Calibrator, repair
 from fewbit.flow.common import hub_inputs, samples_for, synthetic_feed, target_for
 from fewbit.formats.onnx.lower import lower
 from fewbit.graph.hub import Hub
@@ -31,15 +26,10 @@ from fewbit.measure.compare import OutputComparison, finite_or_none
 from fewbit.plan.plan import Plan
 from fewbit.plan.recipe import Recipe
 from fewbit.plan.resolve import resolve
-from fewbit.plan.wiring import integer_source
 from fewbit.progress import SILENT, Progress
 from fewbit.runtimes.onnxruntime import open_session, version
 from fewbit.runtimes.verify import Kernels, check_fallbacks, compare_outputs, kernels
-from fewbit.stages.balance import balance
-from fewbit.stages.choose_ranges import choose_ranges
-from fewbit.stages.correct_bias import correct_biases, corrected
 from fewbit.stages.saturation import Saturation, saturation
-from fewbit.stages.scale_weights import scale_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -47,8 +37,6 @@ if TYPE_CHECKING:
 
 DEFAULT_SAMPLES = 128  # more change ranges and means little; `limit` asks for them
 _VERIFY_SAMPLES = 8
-_SHIFT_SAMPLES = 12  # means over positions converge fast
-_REBALANCE_SAMPLES = 16  # for the shape of a distribution whose extremes are known
 _FLOAT_FORMS = ("float", "storage")
 
 
@@ -112,6 +100,7 @@ def quantize(
     exclude: Sequence[str] = (),
     keep_names: bool = False,
     verify: bool = True,
+    min_sqnr: float | None = None,
     threads: int = 1,
     progress: Progress = SILENT,
 ) -> QuantizeResult:
@@ -128,6 +117,9 @@ def quantize(
         plan: a plan made before, perhaps edited: its decisions and numbers are used as they are.
         exclude: op types or name patterns to leave in float.
         keep_names: keep the names of inner nodes and values, which take space, in the file.
+        min_sqnr: dB that every output must keep against float on a few samples; nodes go back to float until it does.
+            None: 20 dB, as long as the nodes that go back do at most a quarter of the work; otherwise the result says
+            which they are. 0 leaves everything as the recipe says.
         verify: load and run the result, and compare it with the float model.
 
     Raises:
@@ -150,19 +142,16 @@ def quantize(
         resolved = plan if isinstance(plan, Plan) else Plan.load(str(plan))
         _check_plan(resolved, hub, chosen.name)
     else:
-        resolved = resolve(hub, Recipe.get(recipe).excluding(exclude), chosen)
-        if resolved.edges():
-            source = samples_for(
-                source, hub_inputs(hub), limit=None, preprocess=None, purpose=f"recipe {resolved.recipe}"
+        wanted = Recipe.get(recipe).excluding(exclude)
+        job = Calibrator(hub, chosen, threads, progress)
+        if resolve(hub, wanted, chosen).edges():
+            job.source = samples_for(
+                source, hub_inputs(hub), limit=None, preprocess=None, purpose=f"recipe {wanted.name}"
             )
-            stats, grids = calibrate(hub, resolved, source, threads=threads, progress=progress)
-            used = next(iter(stats.values())).samples
-            resolved = replace(resolved, calibration={"samples": used, "source": source.description})
-            resolved = balance(hub, resolved, stats)
-            shapes = rebalanced(hub, resolved, stats, source, threads=threads)
-            resolved = choose_ranges(resolved, {**stats, **shapes}, grids)
-        shifts = {} if source is None else input_shifts(hub, resolved, source, threads=threads)
-        resolved = correct_biases(hub, scale_weights(hub, resolved), stats, shifts)
+        resolved = job.plan(wanted)
+        if job.source is not None and min_sqnr != 0:
+            resolved = repair(job, wanted, resolved, min_sqnr)
+        stats = job.stats
     exported = lower(hub, resolved)
     with _staging(out) as folder:
         staged = Path(folder) / (Path(out).name if out is not None else "model.onnx")
@@ -179,52 +168,14 @@ def quantize(
     )
 
 
-def calibrate(
-    hub: Hub, plan: Plan, source: DataSource, *, threads: int = 1, progress: Progress = SILENT
-) -> tuple[dict[str, TensorStats], dict[str, float]]:
-    """One float pass: statistics of the plan's edges and of the inputs whose weights are corrected, and the steps of
-    model inputs that lie on a uniform grid."""
-    sites = {name: site.channel_axis for name, site in plan.edges().items()}
-    for node in hub.nodes():
-        if corrected(plan, node):
-            sites.setdefault(str(node.inputs[0].name), 1 if node.op_type == "Conv" else -1)  # type: ignore[union-attr]
-    finder = GridFinder(info.name for info in hub.inputs if info.name in sites)
-    with progress.task("calibrating", source.count) as advance:
-        return collect(hub, sites, finder.watch(source.feeds()), threads=threads, advance=advance), finder.found()
-
-
-def rebalanced(
-    hub: Hub, plan: Plan, stats: Mapping[str, TensorStats], source: DataSource, *, threads: int = 1
-) -> dict[str, TensorStats]:
-    """Statistics of the balanced edges after division, from a few samples; their extremes from all of them."""
-    factors = {name: site.balance for name, site in plan.edges().items() if site.balance is not None}
-    sites = {name: plan.sites[name].channel_axis for name in factors}
-    seen = collect(hub, sites, islice(source.feeds(), _REBALANCE_SAMPLES), threads=threads, factors=factors)
-    for name, divided in seen.items():
-        divided.channel_min = stats[name].channel_min / factors[name]
-        divided.channel_max = stats[name].channel_max / factors[name]
-    return seen
-
-
-def input_shifts(
-    hub: Hub, plan: Plan, source: DataSource, *, threads: int = 1
-) -> dict[str, NDArray[np.float64]]:
-    """How far quantization moves the channel means of the inputs of nodes whose bias is corrected."""
-    sites = {}
-    for node in hub.nodes():
-        value = node.inputs[0] if node.inputs else None
-        if value is None or not corrected(plan, node):
-            continue
-        site = integer_source(plan, value)
-        if site is not None and site.params is not None and site.spec is not None and site.spec.dtype.bits <= 8:
-            sites[str(value.name)] = (1 if node.op_type == "Conv" else -1, site.params, site.balance)
-    return mean_shifts(hub, sites, islice(source.feeds(), _SHIFT_SAMPLES), threads=threads)
-
-
 def _verify(hub: Hub, plan: Plan, path: Path, source: DataSource | None) -> Verification:
     feeds = [synthetic_feed(hub_inputs(hub))] if source is None else list(islice(source.feeds(), _VERIFY_SAMPLES))
     found = kernels(path)
-    planned = Counter(n.op for n in plan.nodes.values() if n.form in _FLOAT_FORMS)
+    wide = any(site.spec is not None and site.spec.dtype.bits > 8 for site in plan.edges().values())
+    forms = (*_FLOAT_FORMS, "integer") if wide else _FLOAT_FORMS  # kernels for 16-bit activations do not exist
+    planned = Counter(n.op for n in plan.nodes.values() if n.form in forms)
+    # The runtime executes the multiplication of a balanced float edge as a depthwise convolution when it can.
+    planned["Conv"] += sum(s.balance is not None and s.readers is not None for s in plan.edges().values())
     check_fallbacks(found, planned)
     from fewbit.graph.save import is_large
 

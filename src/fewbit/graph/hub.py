@@ -133,8 +133,8 @@ def constant_tensor(value: ir.Value | None) -> ir.TensorProtocol | None:
 
 
 def shape_of(value: ir.Value | None) -> Shape | None:
-    """Sizes, as far as known; None for an unknown rank."""
-    if value is None:
+    """Sizes, as far as known; None for an unknown rank, and for what is no tensor."""
+    if value is None or isinstance(value.type, ir.SequenceType | ir.OptionalType):
         return None
     if value.shape is None:
         return None if value.const_value is None else tuple(value.const_value.shape.numpy())

@@ -21,53 +21,15 @@ _READ_AT_MOST = 64 << 20
 _DEPTH = 16
 
 _CARRY = frozenset(
-    [
-        "Identity",
-        "Reshape",
-        "Transpose",
-        "Squeeze",
-        "Unsqueeze",
-        "Flatten",
-        "Slice",
-        "Expand",
-        "Tile",
-        "Cast",
-        "Concat",
-        "Gather",
-        "Trilu",
-        "Pad",
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Min",
-        "Max",
-        "Where",
-        "ConstantOfShape",
-        "GatherND",
-        "ScatterND",
-        "Neg",
-        "CastLike",
-    ]
+    (
+        *("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Expand", "Tile", "Cast"),
+        *("CastLike", "Concat", "Gather", "GatherND", "ScatterND", "Trilu", "Pad", "ConstantOfShape", "Where"),
+        *("Add", "Sub", "Mul", "Div", "Neg", "Min", "Max"),
+    )
 )
 _BETWEEN = frozenset(
-    [
-        "Identity",
-        "Reshape",
-        "Transpose",
-        "Squeeze",
-        "Unsqueeze",
-        "Slice",
-        "Cast",
-        "Mul",
-        "Div",
-        "Clip",
-        "Max",
-        "Min",
-        "Add",
-        "Where",
-    ]
-)
+    ("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Cast", "Mul", "Div", "Clip", "Max", "Min")
+) | {"Add", "Sub", "Where"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +68,8 @@ def _above(hub: Hub, value: ir.Value, depth: int, seen: set[ir.Value]) -> list[M
     operands = [v for v in node.inputs if v is not None]
     if is_op(node, "Where"):
         operands = operands[1:]
-    lows = [_lowest(v, 1.0, _DEPTH, {}) for v in operands]
+    signs = (1.0, -1.0) if is_op(node, "Sub") else (1.0,) * len(operands)
+    lows = [_lowest(v, sign, _DEPTH, {}) for v, sign in zip(operands, signs, strict=True)]
     if (is_op(node, "Add", "Where", "Min") and len(operands) == 2) or is_op(node, "Sub"):
         for i in (1, 0):
             if lows[i] <= LARGE and not lows[1 - i] <= LARGE:

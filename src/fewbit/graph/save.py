@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from fewbit.graph.atomic import atomic_files
 from fewbit.graph.compact import Renaming, make_compact
-from fewbit.graph.hub import all_graphs
+from fewbit.graph.hub import ONNX_DOMAINS, all_graphs
 
 if TYPE_CHECKING:
     import onnx
@@ -44,7 +44,7 @@ def save(model: ir.Model, path: str | Path, *, compact: bool = False, external_a
             file.write(proto.SerializeToString())
         return renaming
     with _swapped(model, lambda _, tensor: _in_memory(tensor)):
-        proto = ir.to_proto(model)
+        proto = _to_proto(model)
     if compact:
         renaming = make_compact(proto)
     with atomic_files(path) as (file,):
@@ -58,7 +58,33 @@ def to_bytes(model: ir.Model) -> bytes:
     Raises ValueError from protobuf above 2 GB; save such a model to a file instead.
     """
     with _swapped(model, lambda _, tensor: _in_memory(tensor)):
-        return ir.to_proto(model).SerializeToString()  # type: ignore[no-any-return]
+        return _to_proto(model).SerializeToString()  # type: ignore[no-any-return]
+
+
+def _to_proto(model: ir.Model) -> onnx.ModelProto:
+    proto = ir.to_proto(model)
+    for graph in (proto.graph, *_subgraphs(proto.graph)):
+        _keep_custom_info(graph)
+    return proto
+
+
+def _subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+                yield inner
+                yield from _subgraphs(inner)
+
+
+def _keep_custom_info(graph: onnx.GraphProto) -> None:
+    """Drop inferred shapes, except for outputs of custom operators, which a reader could not infer.
+
+    A runtime infers the others by itself, and refuses a model in which onnx has inferred something else.
+    """
+    custom = {name for node in graph.node if node.domain not in ONNX_DOMAINS for name in node.output}
+    kept = [info for info in graph.value_info if info.name in custom]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
 
 
 def is_large(model: ir.Model) -> bool:
@@ -128,4 +154,4 @@ def _moved_out(model: ir.Model, file: BinaryIO, path: Path) -> Iterator[onnx.Mod
         )
 
     with _swapped(model, write):
-        yield ir.to_proto(model)
+        yield _to_proto(model)

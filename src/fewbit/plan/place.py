@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import onnx_ir as ir
 
+from fewbit.core.floats import exact_step, is_exact_float16
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
 from fewbit.plan.plan import NodePlan, SitePlan
 from fewbit.plan.recipe import Setting
-from fewbit.plan.select import quantizes_output
+from fewbit.plan.select import MIN_STORED_ELEMENTS, quantizes_output
 from fewbit.plan.wiring import constant_operand, data_inputs
-from fewbit.spec import PER_TENSOR, QSpec, Site
+from fewbit.spec import FLOAT16, INT8, PER_TENSOR, QSpec, Site
 from fewbit.targets import Target
 
 # The range of these functions is known, whatever the samples show.
@@ -81,7 +83,28 @@ def place(
         if plan.weight is not None and plan.form != "float":
             for value, spec in _weights(hub, node, plan, setting, target):
                 constant(value, spec, node, setting.weight.range, f"weight of {node.name}: {plan.reason}")
+        if plan.form == "float" and setting.compute != "float":
+            for value in node.inputs:
+                if value is not None and str(value.name) not in sites and _only_float_readers(value, plans):
+                    spec = _exact_format(hub, value)
+                    if spec is not None:
+                        constant(value, spec, node, "exact", f"{spec.dtype} holds it exactly")
     return sites, origin
+
+
+def _only_float_readers(value: ir.Value, plans: Mapping[str, NodePlan]) -> bool:
+    readers = [plans.get(str(node.name)) for node in value.consumers()]
+    return all(reader is not None and reader.form == "float" for reader in readers)
+
+
+def _exact_format(hub: Hub, value: ir.Value) -> QSpec | None:
+    """A narrower format that loses nothing of a large float32 constant."""
+    if value.const_value is None or value.dtype != ir.DataType.FLOAT or value.const_value.size < MIN_STORED_ELEMENTS:
+        return None
+    array = np.asarray(hub.constant(value), np.float32)
+    if exact_step(array) is not None:
+        return QSpec(INT8, PER_TENSOR, narrow=True)
+    return QSpec(FLOAT16) if is_exact_float16(array) else None
 
 
 

@@ -53,16 +53,20 @@ class Match:
 
     op: op types. name: glob over node names and the names of their outputs. position: index among the nodes with a weight
     in topological order, negative from the end ("first" is 0, "last" is -1).
+    exact: one node's name, with no pattern in it.
     """
 
     op: tuple[str, ...] = ()
     name: str | None = None
     position: int | None = None
+    exact: str | None = None
 
     def __call__(self, op: str, names: Sequence[str], index: int | None, count: int) -> bool:
         if self.op and op not in self.op:
             return False
         if self.name is not None and not any(fnmatchcase(name, self.name) for name in names):
+            return False
+        if self.exact is not None and self.exact != names[0]:
             return False
         return self.position is None or (index is not None and self.position in (index, index - count))
 
@@ -81,6 +85,7 @@ class Rule:
     compute: Compute | None = None
     weight: Mapping[str, Any] | None = None
     activation: Mapping[str, Any] | None = None
+    reason: str | None = None
 
     def apply(self, setting: Setting, why: str) -> Setting:
         return replace(
@@ -88,7 +93,7 @@ class Rule:
             compute=self.compute or setting.compute,
             weight=replace(setting.weight, **(self.weight or {})),
             activation=replace(setting.activation, **(self.activation or {})),
-            reason=why if self.compute else setting.reason,
+            reason=(self.reason or why) if self.compute else setting.reason,
         )
 
 
@@ -127,6 +132,11 @@ class Recipe:
             Rule(Match(op=(p,)) if p.isidentifier() and p[0].isupper() else Match(name=p), compute="float")
             for p in patterns
         )
+        return replace(self, rules=self.rules + rules)
+
+    def demoting(self, reasons: Mapping[str, str]) -> Recipe:
+        """The same recipe with these nodes (by exact name) in float, each for its reason."""
+        rules = tuple(Rule(Match(exact=name), compute="float", reason=why) for name, why in reasons.items())
         return replace(self, rules=self.rules + rules)
 
     def settings(self, nodes: Sequence[tuple[str, str, Sequence[str], bool]]) -> dict[str, Setting]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbit.core.affine import params_from_range
+from fewbit.core.floats import exact_step
 from fewbit.core.weights.scales import weight_params
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
@@ -32,7 +33,11 @@ def scale_weights(hub: Hub, plan: Plan) -> Plan:
             continue
         reader = next(node for node in values[name].consumers() if str(node.name) in plan.nodes)
         weight = balanced_weight(hub, plan, reader, values[name])
-        if site.method == "minmax":  # the constant operand of an elementwise node: every value counts
+        if site.method == "exact":
+            step = exact_step(weight)
+            assert step is not None  # place asked
+            params = QParams(site.spec, np.asarray(step, np.float32), np.asarray(0, np.int32))
+        elif site.method == "minmax":  # the constant operand of an elementwise node: every value counts
             params = params_from_range(weight.min(), weight.max(), site.spec)
         else:
             params = weight_params(weight, site.spec, method=site.method)  # type: ignore[arg-type]

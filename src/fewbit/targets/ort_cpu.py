@@ -11,7 +11,7 @@ from fewbit.spec import INT8, UINT8, UINT16
 from fewbit.targets.schema import OpRule, Target
 
 _ELEMENTWISE = OpRule(("integer",), (UINT8, UINT16))
-_MOVES = OpRule(("passthrough",), (UINT8, UINT16))
+_MOVES = OpRule(("passthrough",), (UINT8,))
 
 _OPS: dict[str, OpRule] = {
     # QLinearConv; needs the output quantized, or the runtime dequantizes the weights at every run.
@@ -39,7 +39,7 @@ _OPS: dict[str, OpRule] = {
     "HardSwish": _ELEMENTWISE,  # QLinearAdd and QLinearMul
     "AveragePool": _ELEMENTWISE,
     "GlobalAveragePool": _ELEMENTWISE,
-    "Concat": OpRule(("passthrough", "integer"), (UINT8, UINT16)),
+    "Concat": OpRule(("passthrough", "integer"), (UINT8,)),
     **{
         op: _MOVES
         for op in (

@@ -48,6 +48,7 @@ class _Lowering:
         self.hub, self.plan, self.emit = hub, plan, Emitter(hub)
         self.views: dict[ir.Value, View] = {}
         self.dynamic: dict[ir.Value, tuple[ir.Value, ...]] = {}
+        self.stored: dict[ir.Value, ir.Value] = {}
 
     def run(self) -> ir.Model:
         nodes = self.hub.nodes()
@@ -76,10 +77,12 @@ class _Lowering:
             self._replace(node, (dynamic_matmul(self.emit, self.plan, node, self.dynamic),))
         elif plan.form == "storage" and node.op_type == "Gather":
             self._replace(node, (gather_rows(self.emit, self.plan, node),))
-        elif plan.form == "storage":
+        else:
             for index, value in enumerate(node.inputs):
                 if value is not None and value.name in self.plan.sites and value.const_value is not None:
-                    node.replace_input_with(index, stored_weight(self.emit, self.plan, node, value))
+                    if value not in self.stored:
+                        self.stored[value] = stored_weight(self.emit, self.plan, node, value)
+                    node.replace_input_with(index, self.stored[value])
 
     def _view(self, value: ir.Value) -> View:
         """The integers of a value; a float value is quantized here."""

@@ -7,6 +7,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from fewbit.core.affine import quantize
+from fewbit.core.floats import to_float16
 from fewbit.formats.onnx.emit import CONTRIB, Emitter, require
 from fewbit.graph.ops import weight_of
 from fewbit.plan.balanced import balanced_weight
@@ -53,7 +54,7 @@ def stored_weight(emit: Emitter, plan: Plan, node: ir.Node, value: ir.Value) -> 
     if not site.spec.dtype.is_integer:
         array = emit.hub.constant(value)
         assert array is not None
-        half = np.clip(array, -65504.0, 65504.0).astype(np.float16)
+        half, _ = to_float16(np.asarray(array, np.float32))
         return emit.node("Cast", [emit.constant(half, hint)], "w", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)[0]
     integers, scale = integers_of(emit, plan, node, value)
     (cast,) = emit.node("Cast", [emit.constant(integers, hint)], "w", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
@@ -70,7 +71,7 @@ def gather_rows(emit: Emitter, plan: Plan, node: ir.Node) -> ir.Value:
     if not site.spec.dtype.is_integer:
         array = emit.hub.constant(table)
         assert array is not None
-        stored, scale = np.clip(array, -65504.0, 65504.0).astype(np.float16), None
+        stored, scale = to_float16(np.asarray(array, np.float32))[0], None
     else:
         stored, scale = integers_of(emit, plan, node, table)
     constant = emit.constant(stored, hint)

@@ -68,6 +68,9 @@ def _slice(node: ir.Node) -> ir.Value | None:
 def _reshape(node: ir.Node) -> ir.Value | None:
     """To the shape that it has, also when one size is unknown: [0, ...] copies, -1 stands for the rest."""
     source, before = node.inputs[0], shape_of(node.inputs[0])
+    asked = node.inputs[1].producer() if len(node.inputs) > 1 and node.inputs[1] is not None else None
+    if is_op(asked, "Shape") and asked is not None and asked.inputs[0] is source and not asked.attributes:
+        return source
     wanted = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
     if before is None or wanted is None or wanted.size != len(before):
         return _same_static_shape(node)

@@ -20,35 +20,26 @@ MAX_GROWTH = 1 << 20
 """Bytes by which the result of a node may exceed its inputs."""
 
 _READ_AT_MOST = 64 << 20
-"""Bytes of a constant that folding reads; larger ones stay in their file."""
+"""Bytes of an external constant that folding reads; larger ones stay in their file."""
 
 _SMALL = 1024
 """Bytes of inputs below which an operator that does not grow its input on purpose is folded without knowing its size."""
 
 _GROWING = frozenset(
-    [
-        "Expand",
-        "Tile",
-        "ConstantOfShape",
-        "Range",
-        "Resize",
-        "Upsample",
-        "Pad",
-        "OneHot",
-        "EyeLike",
-        "Einsum",
-        "ConvTranspose",
-        "Gather",
-        "GatherND",
-        "MatMul",
-        "ScatterND",
-    ]
+    (
+        *("Expand", "Tile", "ConstantOfShape", "Range", "Resize", "Upsample", "Pad", "OneHot", "EyeLike", "Einsum"),
+        *("ConvTranspose", "Gather", "GatherND", "MatMul", "ScatterND"),
+    )
 )
 _LEFT_ALONE = frozenset(("control", "random", "quantization"))
 
 
+class _CannotRunError(Exception):
+    """ONNX Runtime refuses these nodes. Its own exceptions have no common base."""
+
+
 def apply(hub: Hub) -> list[RuleOutcome]:
-    foldable: dict[ir.Node, None] = {}
+    nodes: list[ir.Node] = []
     known: dict[ir.Value, int] = {}
     outcomes = []
     for node in hub.nodes():
@@ -56,27 +47,36 @@ def apply(hub: Hub) -> list[RuleOutcome]:
             continue
         obstacle = _obstacle(hub, node, known)
         if obstacle is None:
-            foldable[node] = None
-            for output in node.outputs:
-                known[output] = _bytes(output)
+            nodes.append(node)
+            known.update({output: _bytes(output) for output in node.outputs})
         else:
             outcomes.append(RuleOutcome(NAME, str(node.name), False, obstacle))
+    try:
+        outcomes += _fold(hub, nodes)
+    except _CannotRunError:
+        # One node that cannot be run spoils the session for all: find it by running each alone.
+        for node in nodes:
+            if all(value is None or value.const_value is not None for value in node.inputs):
+                try:
+                    outcomes += _fold(hub, [node])
+                except _CannotRunError as error:
+                    outcomes.append(RuleOutcome(NAME, str(node.name), False, f"cannot be run: {error}"))
+    return outcomes
+
+
+def _fold(hub: Hub, nodes: list[ir.Node]) -> list[RuleOutcome]:
+    """Replace what these nodes make and others read. Raises _CannotRunError when they cannot be run."""
+    inside = set(nodes)
     wanted = [
         output
-        for node in foldable
+        for node in nodes
         for output in node.outputs
-        if output.is_graph_output() or any(use.node not in foldable for use in output.uses())
+        if output.is_graph_output() or any(use.node not in inside for use in output.uses())
     ]
     if not wanted:
-        return outcomes
-    try:
-        results = _run(hub, list(foldable), wanted)
-    except RuntimeError as error:
-        first_line = str(error).splitlines()[0]
-        return [*outcomes, *(RuleOutcome(NAME, str(n.name), False, f"cannot be run: {first_line}") for n in foldable)]
-    for output, array in zip(wanted, results, strict=True):
-        outcomes.append(_replace(hub, output, array))
-    for node in reversed(foldable):
+        return []
+    outcomes = [_replace(hub, v, array) for v, array in zip(wanted, _run(hub, nodes, wanted), strict=True)]
+    for node in reversed(nodes):
         if not any(output.uses() or output.is_graph_output() for output in node.outputs):
             detach(hub.graph, [node])
     return outcomes
@@ -97,7 +97,7 @@ def _obstacle(hub: Hub, node: ir.Node, known: dict[ir.Value, int]) -> str | None
             continue
         tensor = value.const_value
         size = max(known[value], 0) if tensor is None else tensor.nbytes
-        if size > _READ_AT_MOST:
+        if isinstance(tensor, ir.ExternalTensor) and size > _READ_AT_MOST:
             return f"the {size} bytes of {value.name!r} are not worth reading for it"
         # The input goes away only if nothing else reads it.
         total += size if len(value.uses()) == 1 or size <= MAX_GROWTH else 0
@@ -127,9 +127,10 @@ def _bytes(value: ir.Value) -> int:
 
 
 def _run(hub: Hub, nodes: list[ir.Node], wanted: list[ir.Value]) -> list[np.ndarray]:
-    """The values, from one unoptimized session over copies of the nodes. Raises RuntimeError, which ORT's errors are."""
+    """The values, from one unoptimized session over copies of the nodes. Raises _CannotRunError."""
     import onnx
     import onnxruntime as ort
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     graph = onnx.GraphProto(name="constants")
     seen: set[str] = set()
@@ -152,8 +153,14 @@ def _run(hub: Hub, nodes: list[ir.Node], wanted: list[ir.Value]) -> list[np.ndar
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run([str(v.name) for v in wanted], {})  # type: ignore[no-any-return]
+    try:
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return session.run([str(v.name) for v in wanted], {})  # type: ignore[no-any-return]
+    except (
+        *(state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented, state.RuntimeException),
+        *(state.EPFail, RuntimeError, ValueError),
+    ) as error:
+        raise _CannotRunError(str(error).splitlines()[0]) from error
 
 
 def _replace(hub: Hub, output: ir.Value, array: np.ndarray) -> RuleOutcome:

@@ -100,6 +100,9 @@ def _difference(original: ir.Model, converted: ir.Model) -> str | None:
     ):
         if [v.name for v in before] != [v.name for v in after]:
             return f"the {kind} would be {[v.name for v in after]}, not {[v.name for v in before]}"
+        for old, new in zip(before, after, strict=True):
+            if old.shape is not None and new.shape is not None and len(old.shape) != len(new.shape):
+                return f"{old.name!r} would have {len(new.shape)} axes, not {len(old.shape)}"
     lost = {n.op_identifier() for n in original.graph.all_nodes()} - {
         n.op_identifier() for n in converted.graph.all_nodes()
     }

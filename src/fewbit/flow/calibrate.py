@@ -1,0 +1,190 @@
+"""From a recipe to a plan with numbers: calibrate, balance, choose ranges, scale weights, correct biases, repair."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewbit.capture.collect import collect, site_shapes
+from fewbit.capture.grid import GridFinder
+from fewbit.capture.noise import noise_of_nodes
+from fewbit.capture.shift import mean_shifts
+from fewbit.core.stats import TensorStats
+from fewbit.data import DataSource
+from fewbit.flow.common import hub_inputs
+from fewbit.formats.onnx.lower import lower
+from fewbit.graph.facts import state_inputs
+from fewbit.graph.hub import Hub
+from fewbit.graph.ops import weight_of
+from fewbit.plan.plan import Plan
+from fewbit.plan.recipe import Recipe
+from fewbit.plan.resolve import resolve
+from fewbit.plan.wiring import integer_source
+from fewbit.progress import Progress
+from fewbit.runtimes.onnxruntime import open_session
+from fewbit.runtimes.verify import compare_outputs
+from fewbit.stages.balance import balance
+from fewbit.stages.choose_ranges import choose_ranges
+from fewbit.stages.correct_bias import correct_biases, corrected
+from fewbit.stages.repair import perturbations, worst_nodes
+from fewbit.stages.scale_weights import scale_weights
+from fewbit.targets import Target
+
+_SHIFT_SAMPLES = 12  # means over positions converge fast
+_REBALANCE_SAMPLES = 16  # for the shape of a distribution whose extremes are known
+_CHECK_SAMPLES = 8
+_NOISE_SAMPLES = 2  # of the search for the nodes to blame; ranks need no more
+_ROUNDS = 3
+DEFAULT_MIN_SQNR = 20.0  # the noise is then a hundredth of the signal; below it answers begin to change
+_MOST_WORK = 0.25  # of the multiplications that may go back to float unasked
+_HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_WORTH_IT = 3.0  # dB: less is not worth a layer in float
+_NAMED = 5  # layers in a note; the plan names all
+_MARGIN = 1.0  # dB more than asked for: the noises of nodes add up only roughly
+
+
+@dataclass
+class Calibrator:
+    """Makes plans of one graph for one target, and keeps what the samples showed between them.
+
+    source: None while the recipe needs no samples.
+    """
+
+    hub: Hub
+    target: Target
+    threads: int
+    progress: Progress
+    source: DataSource | None = None
+    stats: dict[str, TensorStats] = field(default_factory=dict)
+    grids: dict[str, float] = field(default_factory=dict)
+
+    def plan(self, recipe: Recipe) -> Plan:
+        """The recipe's plan, with all numbers."""
+        plan = resolve(self.hub, recipe, self.target)
+        if self.source is None:
+            return correct_biases(self.hub, scale_weights(self.hub, plan), {})
+        self._look(plan, self.source)
+        samples = max((seen.samples for seen in self.stats.values()), default=0)
+        plan = replace(plan, calibration={"samples": samples, "source": self.source.description})
+        plan = balance(self.hub, plan, self.stats)
+        plan = choose_ranges(plan, {**self.stats, **self._divided(plan, self.source)}, self.grids)
+        shifts = self._shifts(plan, self.source)
+        return correct_biases(self.hub, scale_weights(self.hub, plan), self.stats, shifts)
+
+    def _look(self, plan: Plan, source: DataSource) -> None:
+        """One float pass: statistics of the plan's edges and of inputs whose weights are corrected, as far as not known."""
+        sites = {name: site.channel_axis for name, site in plan.edges().items()}
+        for node in self.hub.nodes():
+            if corrected(plan, node):
+                sites.setdefault(str(node.inputs[0].name), 1 if node.op_type == "Conv" else -1)  # type: ignore[union-attr]
+        sites = {name: axis for name, axis in sites.items() if name not in self.stats}
+        if not sites:
+            return
+        finder = GridFinder(info.name for info in hub_inputs(self.hub) if info.name in sites)
+        with self.progress.task("calibrating", source.count) as advance:
+            feeds = finder.watch(source.feeds())
+            self.stats |= collect(self.hub, sites, feeds, threads=self.threads, advance=advance)
+        self.grids |= finder.found()
+
+    def _divided(self, plan: Plan, source: DataSource) -> dict[str, TensorStats]:
+        """Statistics of the balanced edges after division, from a few samples; their extremes from all of them."""
+        factors = {name: site.balance for name, site in plan.edges().items() if site.balance is not None}
+        if not factors:
+            return {}
+        sites = {name: plan.sites[name].channel_axis for name in factors}
+        feeds = islice(source.feeds(), _REBALANCE_SAMPLES)
+        seen = collect(self.hub, sites, feeds, threads=self.threads, factors=factors)
+        for name, divided in seen.items():
+            divided.channel_min = self.stats[name].channel_min / factors[name]
+            divided.channel_max = self.stats[name].channel_max / factors[name]
+        return seen
+
+    def _shifts(self, plan: Plan, source: DataSource) -> dict[str, NDArray[np.float64]]:
+        """How far quantization moves the channel means of the inputs of nodes whose bias is corrected."""
+        sites = {}
+        for node in self.hub.nodes():
+            value = node.inputs[0] if node.inputs else None
+            if value is None or not corrected(plan, node):
+                continue
+            site = integer_source(plan, value)
+            if site is not None and site.params is not None and site.params.spec.dtype.bits <= 8:
+                sites[str(value.name)] = (1 if node.op_type == "Conv" else -1, site.params, site.balance)
+        return mean_shifts(self.hub, sites, islice(source.feeds(), _SHIFT_SAMPLES), threads=self.threads)
+
+
+def repair(job: Calibrator, recipe: Recipe, plan: Plan, min_sqnr: float | None) -> Plan:
+    """The plan with as few nodes in float as it takes to reach `min_sqnr` dB at every output, on a few samples.
+
+    A node is blamed by what it alone adds to the outputs of the float model (`fewbit.capture.noise`). Without a figure
+    asked for, nodes that would take more than a quarter of the work with them stay, and a note says so. States that a
+    recurrent model hands to its next call do not count then: on their own they say little about its answers.
+    """
+    hub, source = job.hub, job.source
+    assert source is not None
+    wanted = DEFAULT_MIN_SQNR if min_sqnr is None else min_sqnr
+    states = {s.output for s in state_inputs(hub) if s.output is not None} if min_sqnr is None else set()
+    feeds: list[Mapping[str, NDArray[np.generic]]] = list(islice(source.feeds(), _CHECK_SAMPLES))
+    work = node_work(hub, feeds[0])
+    share = _MOST_WORK if min_sqnr is None else 1.0
+    blamed: dict[str, str] = {}
+    notes: list[str] = []
+    for _ in range(_ROUNDS):
+        reached = output_sqnr(hub, plan, feeds, states)
+        found = perturbations(hub, plan) if reached < wanted else []
+        if not found:
+            break
+        with job.progress.task("finding the layers to blame", len(found) * _NOISE_SAMPLES) as advance:
+            noise = noise_of_nodes(
+                hub, found, feeds[:_NOISE_SAMPLES], ignore=states, threads=job.threads, advance=advance
+            )
+        left = share - sum(work.get(name, 0.0) for name in blamed)
+        worst, expected = worst_nodes(noise, wanted + _MARGIN, work, left)
+        if expected < wanted:
+            first = sorted(noise, key=lambda name: -noise[name])[:_NAMED]
+            part = sum(work.get(name, 0.0) for name in first)
+            notes = [
+                f"8 bits leave {reached:.1f} dB at the outputs, most of the loss in {', '.join(first)} ({part:.0%} of the "
+                f"work); --min-sqnr {wanted:g} returns as many layers to float as it takes"
+            ]
+        if not worst or expected < reached + _WORTH_IT:
+            break
+        for name in worst:
+            blamed[name] = (
+                f"8 bits here alone leave {-10 * np.log10(max(noise[name], 1e-30)):.1f} dB at the output; "
+                f"{wanted:g} dB are asked for"
+            )
+        plan = job.plan(recipe.demoting(blamed))
+        if expected < wanted:
+            break  # the work that may go back to float is used up
+    if blamed:
+        notes.insert(0, f"{len(blamed)} layers that 8 bits hurt most compute in float: {_some(blamed)}")
+    return replace(plan, notes=(*plan.notes, *notes))
+
+
+def _some(names: Collection[str]) -> str:
+    shown = list(names)[:_NAMED]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
+
+
+def node_work(hub: Hub, feed: Mapping[str, NDArray[np.generic]]) -> dict[str, float]:
+    """The share of the multiplications that each node with a weight does, for one feed."""
+    nodes = [(node, weight) for node in hub.nodes() if (weight := weight_of(node)) is not None and node.op_type in _HEAVY]
+    shapes = site_shapes(hub, [str(node.outputs[0].name) for node, _ in nodes], feed)
+    counts = {}
+    for node, weight in nodes:
+        positions = np.prod(shapes[str(node.outputs[0].name)]) / weight.shape[weight.out_axis]
+        counts[str(node.name)] = float(positions * np.prod(weight.shape))
+    total = sum(counts.values()) or 1.0
+    return {name: count / total for name, count in counts.items()}
+
+
+def output_sqnr(
+    hub: Hub, plan: Plan, feeds: Sequence[Mapping[str, NDArray[np.generic]]], ignore: Collection[str] = ()
+) -> float:
+    """The least SQNR in dB over the numeric outputs, in the runtime."""
+    outputs = compare_outputs(open_session(hub.model), open_session(lower(hub, plan)), feeds)
+    return min((o.sqnr for o in outputs if o.per_sample and o.name not in ignore), default=float("inf"))

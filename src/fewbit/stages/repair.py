@@ -1,0 +1,106 @@
+"""Repair: nodes that 8 bits hurt most go back to float, until the output is as good as was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from fewbit.capture.noise import Perturbation
+from fewbit.core.affine import fake_quantize
+from fewbit.graph.hub import Hub
+from fewbit.graph.ops import weight_of
+from fewbit.plan.balanced import balanced_weight, input_balance, output_balance
+from fewbit.plan.plan import Plan, SitePlan
+from fewbit.plan.wiring import integer_source
+from fewbit.spec import QParams
+
+_HEAVY = ("Conv", "Gemm", "MatMul")
+
+
+def perturbations(hub: Hub, plan: Plan) -> list[Perturbation]:
+    """What quantization does at every integer node with a weight, in the units of the float graph.
+
+    The rounding of an edge belongs to the node with a weight that makes it; where there is none, to those that read it.
+    """
+    nodes = [node for node in hub.nodes() if _is_heavy(plan, node)]
+    made = {str(node.name): _made(hub, plan, node) for node in nodes}
+    owned = {str(site.site.name) for site in made.values() if site is not None}
+    found = []
+    for node in nodes:
+        weight = weight_of(node)
+        params = None if weight is None else plan.sites[str(weight.value.name)].params
+        if weight is None or params is None or node.inputs[0] is None:
+            continue
+        axis = 1 if node.op_type == "Conv" else -1
+        into, out = input_balance(plan, node), output_balance(plan, node)
+        source = integer_source(plan, node.inputs[0])
+        if source is not None and source.site.name in owned:
+            source = None
+        bias = plan.biases.get(str(node.name))
+        if bias is not None and out is not None:
+            bias = (bias * out).astype(np.float32)
+        site = made[str(node.name)]
+        output = None
+        if site is not None and site.params is not None:
+            output = (site.site.name, site.params, None if out is None else (axis, out))
+        found.append(
+            Perturbation(
+                str(node.name), None if source is None else source.params, None if into is None else (axis, into),
+                weight.index, _rounded_weight(hub, plan, node, weight.value, params), bias, output,
+            )
+        )
+    return found
+
+
+def _is_heavy(plan: Plan, node: ir.Node) -> bool:
+    return plan.nodes[str(node.name)].form == "integer" and node.op_type in _HEAVY
+
+
+def _made(hub: Hub, plan: Plan, node: ir.Node) -> SitePlan | None:
+    """The site of the edge that a node makes as integers."""
+    absorbed = plan.nodes[str(node.name)].absorbs
+    output = node.outputs[0]
+    if absorbed is not None:
+        output = next(o for reader in output.consumers() for o in reader.outputs if reader.name == absorbed)
+    site = plan.sites.get(str(output.name))
+    return site if site is not None and site.readers is None else None
+
+
+def _rounded_weight(
+    hub: Hub, plan: Plan, node: ir.Node, value: ir.Value, params: QParams
+) -> NDArray[np.float32]:
+    """What the integers of a weight stand for, undivided by balance factors."""
+    real = np.asarray(hub.constant(value), np.float32)
+    balanced = balanced_weight(hub, plan, node, value)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factors = np.where(real != 0.0, balanced / real, 1.0)
+    return (fake_quantize(balanced, params) / np.where(factors == 0.0, 1.0, factors)).astype(np.float32)
+
+
+def worst_nodes(
+    noise: Mapping[str, float], least_sqnr: float, work: Mapping[str, float], share: float
+) -> tuple[list[str], float]:
+    """Nodes to return to float, worst first, and the SQNR in dB that is then expected at the outputs.
+
+    They are taken until `least_sqnr` is expected; a node that would raise the work in float above `share` is left out.
+    The noises of single nodes are taken to add up, as they do while they are small and independent.
+
+    Args:
+        noise: node → noise-to-signal ratio that it alone brings to the outputs.
+        work: node → its share of all multiplications.
+    """
+    remaining, allowed = sum(noise.values()), 10.0 ** (-least_sqnr / 10)
+    chosen: list[str] = []
+    spent = 0.0
+    for name, ratio in sorted(noise.items(), key=lambda item: -item[1]):
+        if remaining <= allowed:
+            break
+        if spent + work.get(name, 0.0) > share:
+            continue
+        chosen.append(name)
+        spent += work.get(name, 0.0)
+        remaining -= ratio
+    return chosen, float(-10 * np.log10(max(remaining, 1e-30)))
