@@ -76,13 +76,20 @@ class TestBiasAdd:
     @pytest.mark.parametrize("operands", [["h", "b"], ["b", "h"]])
     @pytest.mark.parametrize("shape", [(4,), (1, 1, 4), (1,)])
     def test_vector(self, operands, shape):
-        hub = hub_of([node("MatMul", ["x", "w"], ["h"]), node("Add", operands, ["y"])], "[2,3,4]", w=weights(4, 4), b=weights(*shape))
+        hub = hub_of(
+            [node("MatMul", ["x", "w"], ["h"]), node("Add", operands, ["y"])],
+            "[2,3,4]",
+            w=weights(4, 4),
+            b=weights(*shape),
+        )
         assert bias_add(hub.nodes()[0]) is hub.nodes()[1]
 
     @pytest.mark.parametrize("shape", [(3, 4), (3, 1), (), (1, 1, 1, 4)])
     def test_not_a_vector(self, shape):
         b = weights(*shape) if shape else np.float32(1)
-        hub = hub_of([node("MatMul", ["x", "w"], ["h"]), node("Add", ["h", "b"], ["y"])], "[2,3,4]", w=weights(4, 4), b=b)
+        hub = hub_of(
+            [node("MatMul", ["x", "w"], ["h"]), node("Add", ["h", "b"], ["y"])], "[2,3,4]", w=weights(4, 4), b=b
+        )
         assert bias_add(hub.nodes()[0]) is None
 
 
@@ -93,37 +100,74 @@ SPELLINGS: dict[str, list[tuple[str, list[onnx.NodeProto], dict[str, float]]]] =
         ("other way round", [node("Sigmoid", ["x"], ["s"]), node("Mul", ["s", "x"], ["y"])], {}),
         (
             "by exp",
-            [node("Neg", ["x"], ["n"]), node("Exp", ["n"], ["e"]), node("Add", ["one", "e"], ["d"]), node("Div", ["x", "d"], ["y"])],
+            [
+                node("Neg", ["x"], ["n"]),
+                node("Exp", ["n"], ["e"]),
+                node("Add", ["one", "e"], ["d"]),
+                node("Div", ["x", "d"], ["y"]),
+            ],
             {"one": 1},
         ),
     ],
     "hard_swish": [
-        ("by HardSigmoid", [node("HardSigmoid", ["x"], ["s"], alpha=1 / 6, beta=0.5), node("Mul", ["x", "s"], ["y"])], {}),
+        (
+            "by HardSigmoid",
+            [node("HardSigmoid", ["x"], ["s"], alpha=1 / 6, beta=0.5), node("Mul", ["x", "s"], ["y"])],
+            {},
+        ),
         (
             "product, then division",
-            [node("Add", ["x", "three"], ["a"]), node("Clip", ["a", "zero", "six"], ["c"]), node("Mul", ["x", "c"], ["m"]), node("Div", ["m", "six"], ["y"])],
+            [
+                node("Add", ["x", "three"], ["a"]),
+                node("Clip", ["a", "zero", "six"], ["c"]),
+                node("Mul", ["x", "c"], ["m"]),
+                node("Div", ["m", "six"], ["y"]),
+            ],
             {"three": 3, "zero": 0, "six": 6},
         ),
         (
             "division, then product",
-            [node("Add", ["x", "three"], ["a"]), node("Clip", ["a", "zero", "six"], ["c"]), node("Mul", ["c", "sixth"], ["m"]), node("Mul", ["m", "x"], ["y"])],
+            [
+                node("Add", ["x", "three"], ["a"]),
+                node("Clip", ["a", "zero", "six"], ["c"]),
+                node("Mul", ["c", "sixth"], ["m"]),
+                node("Mul", ["m", "x"], ["y"]),
+            ],
             {"three": 3, "zero": 0, "six": 6, "sixth": 1 / 6},
         ),
         (
             "by Relu6 of Min",
-            [node("Add", ["three", "x"], ["a"]), node("Relu", ["a"], ["r"]), node("Min", ["r", "six"], ["c"]), node("Div", ["c", "six"], ["m"]), node("Mul", ["x", "m"], ["y"])],
+            [
+                node("Add", ["three", "x"], ["a"]),
+                node("Relu", ["a"], ["r"]),
+                node("Min", ["r", "six"], ["c"]),
+                node("Div", ["c", "six"], ["m"]),
+                node("Mul", ["x", "m"], ["y"]),
+            ],
             {"three": 3, "six": 6},
         ),
     ],
     "gelu": [
         (
             "as torch exports it",
-            [node("Div", ["x", "root"], ["d"]), node("Erf", ["d"], ["e"]), node("Add", ["e", "one"], ["a"]), node("Mul", ["x", "a"], ["m"]), node("Mul", ["m", "half"], ["y"])],
+            [
+                node("Div", ["x", "root"], ["d"]),
+                node("Erf", ["d"], ["e"]),
+                node("Add", ["e", "one"], ["a"]),
+                node("Mul", ["x", "a"], ["m"]),
+                node("Mul", ["m", "half"], ["y"]),
+            ],
             {"root": math.sqrt(2), "one": 1, "half": 0.5},
         ),
         (
             "half first",
-            [node("Mul", ["x", "half"], ["h"]), node("Mul", ["x", "inverse"], ["d"]), node("Erf", ["d"], ["e"]), node("Add", ["one", "e"], ["a"]), node("Mul", ["h", "a"], ["y"])],
+            [
+                node("Mul", ["x", "half"], ["h"]),
+                node("Mul", ["x", "inverse"], ["d"]),
+                node("Erf", ["d"], ["e"]),
+                node("Add", ["one", "e"], ["a"]),
+                node("Mul", ["h", "a"], ["y"]),
+            ],
             {"inverse": 1 / math.sqrt(2), "one": 1, "half": 0.5},
         ),
     ],
@@ -158,10 +202,24 @@ SPELLINGS: dict[str, list[tuple[str, list[onnx.NodeProto], dict[str, float]]]] =
             {"k": 0.044715, "c": math.sqrt(2 / math.pi), "one": 1, "half": 0.5},
         ),
     ],
-    "quick_gelu": [("clip", [node("Mul", ["x", "k"], ["m"]), node("Sigmoid", ["m"], ["s"]), node("Mul", ["x", "s"], ["y"])], {"k": 1.702})],
+    "quick_gelu": [
+        (
+            "clip",
+            [node("Mul", ["x", "k"], ["m"]), node("Sigmoid", ["m"], ["s"]), node("Mul", ["x", "s"], ["y"])],
+            {"k": 1.702},
+        )
+    ],
     "mish": [("mul", [node("Softplus", ["x"], ["p"]), node("Tanh", ["p"], ["t"]), node("Mul", ["x", "t"], ["y"])], {})],
     "hard_sigmoid": [
-        ("relu6", [node("Add", ["x", "three"], ["a"]), node("Clip", ["a", "zero", "six"], ["c"]), node("Div", ["c", "six"], ["y"])], {"three": 3, "zero": 0, "six": 6})
+        (
+            "relu6",
+            [
+                node("Add", ["x", "three"], ["a"]),
+                node("Clip", ["a", "zero", "six"], ["c"]),
+                node("Div", ["c", "six"], ["y"]),
+            ],
+            {"three": 3, "zero": 0, "six": 6},
+        )
     ],
     "rms_norm": [
         (
@@ -239,7 +297,11 @@ def test_named_functions():
         [node("Relu", ["x"], ["r"]), node("Sigmoid", ["x"], ["s"]), node("Mul", ["r", "s"], ["y"])],
         [node("HardSigmoid", ["x"], ["s"]), node("Mul", ["x", "s"], ["y"])],  # alpha is 0.2, not 1/6
         [node("Tanh", ["x"], ["s"]), node("Mul", ["x", "s"], ["y"])],
-        [node("Sigmoid", ["x"], ["s"]), node("Mul", ["x", "s"], ["m"]), node("Add", ["m", "s"], ["y"])],  # s is read again
+        [
+            node("Sigmoid", ["x"], ["s"]),
+            node("Mul", ["x", "s"], ["m"]),
+            node("Add", ["m", "s"], ["y"]),
+        ],  # s is read again
     ],
 )
 def test_lookalikes(nodes):
@@ -252,7 +314,13 @@ def test_two_inputs_are_no_activation():
 
 
 class TestMasks:
-    def scores(self, mask_nodes: list[onnx.NodeProto], inputs: list[str], constants: dict, after: list[onnx.NodeProto] | None = None):
+    def scores(
+        self,
+        mask_nodes: list[onnx.NodeProto],
+        inputs: list[str],
+        constants: dict,
+        after: list[onnx.NodeProto] | None = None,
+    ):
         nodes = [node("MatMul", ["q", "k"], ["s"]), *mask_nodes, *(after or [node("Softmax", ["masked"], ["y"])])]
         return load(model(nodes, ["q:f[1,2,L,8]", "k:f[1,2,8,L]", *inputs], ["y:f"], constants))
 
@@ -260,7 +328,12 @@ class TestMasks:
         for lowest in (-10000.0, -1e9, -INF):
             mask = np.triu(np.full((4, 4), lowest, np.float32), 1)
             (found,) = attention_mask_adds(self.scores([node("Add", ["s", "m"], ["masked"])], [], {"m": mask}))
-            assert (found.node.op_type, found.scores.name, found.mask.name, found.lowest) == ("Add", "s", "m", np.float32(lowest))
+            assert (found.node.op_type, found.scores.name, found.mask.name, found.lowest) == (
+                "Add",
+                "s",
+                "m",
+                np.float32(lowest),
+            )
 
     def test_computed_from_an_integer_mask(self):
         nodes = [
@@ -270,12 +343,18 @@ class TestMasks:
             node("Mul", ["inverse", "low"], ["m"]),
             node("Add", ["s", "m"], ["masked"]),
         ]
-        hub = self.scores(nodes, ["mask:i[1,L]"], {"axes": np.array([1, 2]), "one": np.float32(1), "low": np.float32(-10000)})
+        hub = self.scores(
+            nodes, ["mask:i[1,L]"], {"axes": np.array([1, 2]), "one": np.float32(1), "low": np.float32(-10000)}
+        )
         (found,) = attention_mask_adds(hub)
         assert (found.scores.name, found.mask.name, found.lowest) == ("s", "m", -10000)
 
     def test_a_positive_number_that_is_subtracted(self):
-        nodes = [node("Cast", ["mask"], ["f"], to=1), node("Mul", ["f", "high"], ["m"]), node("Sub", ["s", "m"], ["masked"])]
+        nodes = [
+            node("Cast", ["mask"], ["f"], to=1),
+            node("Mul", ["f", "high"], ["m"]),
+            node("Sub", ["s", "m"], ["masked"]),
+        ]
         (found,) = attention_mask_adds(self.scores(nodes, ["mask:b[1,1,L,L]"], {"high": np.float32(1e4)}))
         assert (found.node.op_type, found.lowest) == ("Sub", -1e4)
 
@@ -286,12 +365,19 @@ class TestMasks:
 
     def test_where_makes_the_mask(self):
         nodes = [node("Where", ["mask", "zero", "low"], ["m"]), node("Add", ["m", "s"], ["masked"])]
-        (found,) = attention_mask_adds(self.scores(nodes, ["mask:b[1,1,L,L]"], {"low": np.float32(-1e4), "zero": np.float32(0)}))
+        (found,) = attention_mask_adds(
+            self.scores(nodes, ["mask:b[1,1,L,L]"], {"low": np.float32(-1e4), "zero": np.float32(0)})
+        )
         assert (found.node.op_type, found.scores.name, found.mask.name) == ("Add", "s", "m")
 
     def test_moves_between_the_mask_and_the_softmax(self):
         after = [node("Reshape", ["masked", "shape"], ["r"]), node("Softmax", ["r"], ["y"])]
-        hub = self.scores([node("Add", ["s", "m"], ["masked"])], [], {"m": np.float32([[-1e4]]), "shape": np.array([0, 0, 0, -1])}, after)
+        hub = self.scores(
+            [node("Add", ["s", "m"], ["masked"])],
+            [],
+            {"m": np.float32([[-1e4]]), "shape": np.array([0, 0, 0, -1])},
+            after,
+        )
         assert len(attention_mask_adds(hub)) == 1
 
     def test_a_position_bias_is_no_mask(self):
@@ -299,12 +385,16 @@ class TestMasks:
         assert attention_mask_adds(hub) == []
 
     def test_no_softmax(self):
-        hub = self.scores([node("Add", ["s", "m"], ["masked"])], [], {"m": np.float32([[-1e4]])}, [node("Relu", ["masked"], ["y"])])
+        hub = self.scores(
+            [node("Add", ["s", "m"], ["masked"])], [], {"m": np.float32([[-1e4]])}, [node("Relu", ["masked"], ["y"])]
+        )
         assert attention_mask_adds(hub) == [] and softmax_inputs(hub) == []
 
     def test_a_large_weight_is_no_mask(self):
         """Scores scaled by a large negative constant."""
-        hub = self.scores([node("Mul", ["s", "low"], ["m"]), node("Add", ["s", "m"], ["masked"])], [], {"low": np.float32(-1e4)})
+        hub = self.scores(
+            [node("Mul", ["s", "low"], ["m"]), node("Add", ["s", "m"], ["masked"])], [], {"low": np.float32(-1e4)}
+        )
         assert attention_mask_adds(hub) == []
 
 
@@ -316,7 +406,10 @@ class TestStates:
             node("Identity", ["c1"], ["cn"]),
         ]
         proto = model(
-            nodes, ["x:f[3,1,5]", "c:f[1,1,4]", "h:f[1,1,4]"], ["y:f", "hn:f", "cn:f"], {"w": weights(1, 16, 5), "r": weights(1, 16, 4), "one": np.array([1])}
+            nodes,
+            ["x:f[3,1,5]", "c:f[1,1,4]", "h:f[1,1,4]"],
+            ["y:f", "hn:f", "cn:f"],
+            {"w": weights(1, 16, 5), "r": weights(1, 16, 4), "one": np.array([1])},
         )
         states = state_inputs(load(proto))
         assert [(s.input, s.output, s.kind) for s in states] == [("c", "cn", "recurrent"), ("h", "hn", "recurrent")]
@@ -327,7 +420,9 @@ class TestStates:
             node("LSTM", ["x", "w", "r", "", "", "h", "c"], ["y", "hn", "cn"], hidden_size=4),
             node("Concat", ["hn", "cn"], ["next"], axis=0),
         ]
-        proto = model(nodes, ["x:f[3,1,5]", "hc:f[2,1,4]"], ["y:f", "next:f"], {"w": weights(1, 16, 5), "r": weights(1, 16, 4)})
+        proto = model(
+            nodes, ["x:f[3,1,5]", "hc:f[2,1,4]"], ["y:f", "next:f"], {"w": weights(1, 16, 5), "r": weights(1, 16, 4)}
+        )
         (state,) = state_inputs(load(proto))
         assert state.input == "hc" and state.kind == "recurrent"
 
@@ -351,7 +446,14 @@ class TestDetectionTails:
             node("Reshape", ["both", "s"], ["flat"]),
             node("Transpose", ["flat"], ["y"], perm=[0, 2, 1]),
         ]
-        hub = load(model(nodes, ["x:f[1,3,8,8]"], ["y:f"], {"w1": weights(4, 3, 1, 1), "w2": weights(2, 3, 1, 1), "s": np.array([1, 6, 64])}))
+        hub = load(
+            model(
+                nodes,
+                ["x:f[1,3,8,8]"],
+                ["y:f"],
+                {"w1": weights(4, 3, 1, 1), "w2": weights(2, 3, 1, 1), "s": np.array([1, 6, 64])},
+            )
+        )
         (tail,) = detection_tails(hub)
         assert tail.output == "y" and [n.outputs[0].name for n in tail.heads] == ["box", "score"]
         assert [n.op_type for n in tail.concats] == ["Concat"] and len(tail.nodes) == 4
@@ -369,4 +471,6 @@ class TestDetectionTails:
 def test_tied_weights():
     nodes = [node("MatMul", ["x", "w"], ["a"]), node("MatMul", ["a", "w"], ["b"]), node("MatMul", ["b", "v"], ["y"])]
     hub = hub_of(nodes, w=weights(4, 4), v=weights(4, 4))
-    assert {name: [n.outputs[0].name for n in readers] for name, readers in tied_weights(hub).items()} == {"w": ["a", "b"]}
+    assert {name: [n.outputs[0].name for n in readers] for name, readers in tied_weights(hub).items()} == {
+        "w": ["a", "b"]
+    }

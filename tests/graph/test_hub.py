@@ -114,7 +114,9 @@ class TestFingerprint:
     def test_sees_a_change_in_a_subgraph(self):
         def build(number: float) -> onnx.ModelProto:
             branches = [graph([node("Add", ["x", "k"], ["t"])], [], ["t:f"], {"k": np.float32(k)}) for k in (number, 2)]
-            return model([node("If", ["c"], ["y"], then_branch=branches[0], else_branch=branches[1])], ["x:f", "c:b[]"], ["y:f"])
+            return model(
+                [node("If", ["c"], ["y"], then_branch=branches[0], else_branch=branches[1])], ["x:f", "c:b[]"], ["y:f"]
+            )
 
         assert load(build(1)).fingerprint() == load(build(1)).fingerprint() != load(build(3)).fingerprint()
 

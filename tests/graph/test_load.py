@@ -117,7 +117,9 @@ class TestGraphs:
         assert "opset 1000, newer than" in problem(model([node("Relu", ["x"], ["y"])], ["x:f"], ["y:f"], opset=1000))
 
     def test_newer_ir_version(self):
-        assert "IR version 99, newer than" in problem(model([node("Relu", ["x"], ["y"])], ["x:f"], ["y:f"], ir_version=99))
+        assert "IR version 99, newer than" in problem(
+            model([node("Relu", ["x"], ["y"])], ["x:f"], ["y:f"], ir_version=99)
+        )
 
     def test_missing_opset(self):
         proto = conv()
@@ -295,7 +297,9 @@ class TestWeights:
 
     def test_an_infinite_mask_is_meant(self):
         mask = np.triu(np.full((3, 3), -np.inf, np.float32), 1)
-        proto = model([node("Add", ["x", "m"], ["a"]), node("Softmax", ["a"], ["y"])], ["x:f[3,3]"], ["y:f"], {"m": mask})
+        proto = model(
+            [node("Add", ["x", "m"], ["a"]), node("Softmax", ["a"], ["y"])], ["x:f[3,3]"], ["y:f"], {"m": mask}
+        )
         check_weights(load(proto))
 
     def test_overflowing_sums_are_no_error(self):
@@ -330,4 +334,3 @@ class TestFindQuantization:
             {"q": np.ones((4, 4), np.int8), "s": np.float32(0.5)},
         )
         assert [n.op_type for n in load(proto).nodes()] == ["DequantizeLinear", "MatMul"]
-

@@ -60,7 +60,12 @@ def test_microsoft_matmul_transposed():
 
 @pytest.mark.parametrize(
     ("op_type", "inputs", "shapes"),
-    [("MatMul", ["x", "z"], {}), ("MatMul", ["x", "w"], {"w": (5,)}), ("Conv", ["x", "z"], {}), ("Add", ["x", "w"], {"w": (5, 7)})],
+    [
+        ("MatMul", ["x", "z"], {}),
+        ("MatMul", ["x", "w"], {"w": (5,)}),
+        ("Conv", ["x", "z"], {}),
+        ("Add", ["x", "w"], {"w": (5, 7)}),
+    ],
 )
 def test_no_weight(op_type, inputs, shapes):
     assert weight_of(only(op_type, inputs, shapes).nodes()[0]) is None
@@ -96,7 +101,11 @@ def test_resize_moves_or_averages():
 
 def test_data_inputs_leave_out_shapes_and_bounds():
     proto = model(
-        [node("Clip", ["x", "lo", "hi"], ["c"]), node("Concat", ["c", "x"], ["k"], axis=0), node("Slice", ["k", "s", "e"], ["y"])],
+        [
+            node("Clip", ["x", "lo", "hi"], ["c"]),
+            node("Concat", ["c", "x"], ["k"], axis=0),
+            node("Slice", ["k", "s", "e"], ["y"]),
+        ],
         ["x:f[2,3]"],
         ["y:f"],
         {"lo": np.float32(0), "hi": np.float32(6), "s": np.array([0]), "e": np.array([1])},
@@ -108,7 +117,10 @@ def test_data_inputs_leave_out_shapes_and_bounds():
 def test_recurrent_weights_and_bias():
     hub = only("LSTM", ["x", "w", "r", "b"], {"w": (1, 16, 5), "r": (1, 16, 4), "b": (1, 32)}, hidden_size=4)
     lstm = hub.nodes()[0]
-    assert [(w.name, w.index, w.out_axis, w.in_axis) for w in recurrent_weights(lstm)] == [("w", 1, 1, 2), ("r", 2, 1, 2)]
+    assert [(w.name, w.index, w.out_axis, w.in_axis) for w in recurrent_weights(lstm)] == [
+        ("w", 1, 1, 2),
+        ("r", 2, 1, 2),
+    ]
     assert bias_of(lstm).name == "b"
 
 

@@ -11,7 +11,7 @@ from fewbit.graph.info import TensorInfo
 from fewbit.graph.load import load
 from fewbit.graph.save import save
 
-from .build import assert_same, graph, kinds, model, node, normalized, run, weights
+from .build import graph, kinds, model, node, normalized, run, weights
 
 
 def both(feed: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
@@ -42,7 +42,10 @@ class TestIf:
         then = graph([node("MatMul", ["x", "w"], ["t"])], [], ["t:f"])
         other = graph([node("Neg", ["x"], ["e"])], [], ["e:f"])
         proto = model(
-            [node("If", ["c"], ["y"], then_branch=then, else_branch=other)], ["x:f[2,4]", "c:b[]"], ["y:f"], {"w": weights(4, 4)}
+            [node("If", ["c"], ["y"], then_branch=then, else_branch=other)],
+            ["x:f[2,4]", "c:b[]"],
+            ["y:f"],
+            {"w": weights(4, 4)},
         )
         hub = normalized(proto, *both({"x": weights(2, 4)}))
         assert list(hub.graph.initializers) == ["w"]
@@ -58,7 +61,9 @@ class TestIf:
         then = graph([node("If", ["c"], ["t"], then_branch=inner[0], else_branch=inner[1])], [], ["t:f"])
         other = graph([node("Sqrt", ["h"], ["e"])], [], ["e:f"])
         proto = model(
-            [node("Relu", ["x"], ["h"]), node("If", ["c"], ["y"], then_branch=then, else_branch=other)], ["x:f[2]", "c:b[]"], ["y:f"]
+            [node("Relu", ["x"], ["h"]), node("If", ["c"], ["y"], then_branch=then, else_branch=other)],
+            ["x:f[2]", "c:b[]"],
+            ["y:f"],
         )
         normalized(proto, *both({"x": weights(2)}))
 
@@ -97,7 +102,11 @@ def test_scan():
     body = graph(
         [node("Add", ["s", "e"], ["n"]), node("Identity", ["n"], ["o"])], ["s:f[3]", "e:f[3]"], ["n:f[3]", "o:f[3]"]
     )
-    proto = model([node("Scan", ["x", "xs"], ["last", "all"], body=body, num_scan_inputs=1)], ["x:f[3]", "xs:f[5,3]"], ["last:f", "all:f"])
+    proto = model(
+        [node("Scan", ["x", "xs"], ["last", "all"], body=body, num_scan_inputs=1)],
+        ["x:f[3]", "xs:f[5,3]"],
+        ["last:f", "all:f"],
+    )
     normalized(proto, {"x": weights(3), "xs": weights(5, 3)})
 
 
@@ -113,7 +122,12 @@ def test_recurrent_layers_with_states(op_type, gates):
         ],
         ["x:f[1,N,5]", *(f"{s}:f[1,1,4]" for s in states)],
         ["y:f", *(f"{o}:f" for o in outputs)],
-        {"w": weights(1, gates * 4, 5), "r": weights(1, gates * 4, 4), "b": weights(1, gates * 8), "one": np.array([1])},
+        {
+            "w": weights(1, gates * 4, 5),
+            "r": weights(1, gates * 4, 4),
+            "b": weights(1, gates * 8),
+            "one": np.array([1]),
+        },
     )
     normalized(proto, {"x": weights(1, 6, 5), **{s: weights(1, 1, 4) for s in states}})
 
@@ -134,7 +148,12 @@ def test_inputs_of_every_type():
         {"table": weights(10, 3), "zero": np.float32(0), "three": np.array(3)},
     )
     hub = normalized(
-        proto, {"ids": np.array([1, 3]), "mask": np.array([[True], [False]]), "words": np.array(["a", "b", "c"], dtype=object)}
+        proto,
+        {
+            "ids": np.array([1, 3]),
+            "mask": np.array([[True], [False]]),
+            "words": np.array(["a", "b", "c"], dtype=object),
+        },
     )
     assert hub.inputs[1:] == [
         TensorInfo("mask", np.dtype(bool), ("N", 1)),
@@ -144,7 +163,10 @@ def test_inputs_of_every_type():
 
 def test_strings_as_constants(tmp_path):
     proto = model(
-        [node("Identity", ["words"], ["y"]), node("Relu", ["x"], ["z"])], ["x:f[1]"], ["y:s", "z:f"], {"words": np.array(["a", "b"], dtype=object)}
+        [node("Identity", ["words"], ["y"]), node("Relu", ["x"], ["z"])],
+        ["x:f[1]"],
+        ["y:s", "z:f"],
+        {"words": np.array(["a", "b"], dtype=object)},
     )
     hub = normalized(proto, {"x": weights(1)})
     for options in ({}, {"compact": True}, {"external_above": 0}):
@@ -170,7 +192,11 @@ def test_sequences():
 
 def test_constant_sequences_are_not_folded():
     proto = model(
-        [node("SplitToSequence", ["k"], ["parts"], axis=0), node("SequenceAt", ["parts", "i"], ["p"]), node("Add", ["x", "p"], ["y"])],
+        [
+            node("SplitToSequence", ["k"], ["parts"], axis=0),
+            node("SequenceAt", ["parts", "i"], ["p"]),
+            node("Add", ["x", "p"], ["y"]),
+        ],
         ["x:f[1,3]", "i:i[]"],
         ["y:f"],
         {"k": weights(2, 3)},
@@ -188,7 +214,11 @@ def test_functions_are_inlined():
         [helper.make_opsetid("", 17)],
     )
     proto = model(
-        [node("Swish", ["x"], ["h"], domain="my"), node("Swish", ["h"], ["y"], domain="my")], ["x:f[N,3]"], ["y:f"], domains=["my"], functions=[function]
+        [node("Swish", ["x"], ["h"], domain="my"), node("Swish", ["h"], ["y"], domain="my")],
+        ["x:f[N,3]"],
+        ["y:f"],
+        domains=["my"],
+        functions=[function],
     )
     hub = normalized(proto, {"x": weights(2, 3)})
     assert kinds(hub) == ["Sigmoid", "Mul"] * 2
@@ -201,14 +231,21 @@ def test_functions_with_attributes_and_subgraphs():
     function = helper.make_function("my", "Leaky", ["a"], ["b"], [leaky], [helper.make_opsetid("", 17)], ["slope"])
     branches = [graph([node("Leaky", ["x"], ["t"], domain="my", slope=slope)], [], ["t:f"]) for slope in (0.1, 0.5)]
     proto = model(
-        [node("If", ["c"], ["y"], then_branch=branches[0], else_branch=branches[1])], ["x:f[3]", "c:b[]"], ["y:f"], domains=["my"], functions=[function]
+        [node("If", ["c"], ["y"], then_branch=branches[0], else_branch=branches[1])],
+        ["x:f[3]", "c:b[]"],
+        ["y:f"],
+        domains=["my"],
+        functions=[function],
     )
     normalized(proto, *both({"x": weights(3)}))
 
 
 def test_the_same_weight_for_two_matmuls_stays_one():
     proto = model(
-        [node("MatMul", ["x", "w"], ["a"]), node("Relu", ["a"], ["r"]), node("MatMul", ["r", "w"], ["y"])], ["x:f[2,4]"], ["y:f"], {"w": weights(4, 4)}
+        [node("MatMul", ["x", "w"], ["a"]), node("Relu", ["a"], ["r"]), node("MatMul", ["r", "w"], ["y"])],
+        ["x:f[2,4]"],
+        ["y:f"],
+        {"w": weights(4, 4)},
     )
     hub = normalized(proto, {"x": weights(2, 4)})
     assert list(hub.graph.initializers) == ["w"] and hub.nodes()[0].inputs[1] is hub.nodes()[2].inputs[1]
@@ -245,6 +282,9 @@ def test_half_and_double_models_pass():
         ends = [helper.make_tensor_value_info(name, kind, None if name == "y" else [2, 4]) for name in "xy"]
         constants = {"w": weights(4, 4).astype(dtype), "k": weights(4).astype(dtype), "d": dtype(3)}
         proto = model(
-            [node("MatMul", ["x", "w"], ["m"]), node("Mul", ["m", "k"], ["n"]), node("Div", ["n", "d"], ["y"])], [ends[0]], [ends[1]], constants
+            [node("MatMul", ["x", "w"], ["m"]), node("Mul", ["m", "k"], ["n"]), node("Div", ["n", "d"], ["y"])],
+            [ends[0]],
+            [ends[1]],
+            constants,
         )
         assert kinds(normalized(proto, {"x": x})) == ["MatMul", "Mul", "Div"]

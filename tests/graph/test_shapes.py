@@ -30,7 +30,9 @@ def test_unknown_operators_leave_gaps():
 
 def test_broken_nodes_do_not_stop_it():
     nodes = [node("Relu", ["x"], ["a"]), node("MatMul", ["a", "w"], ["b"]), node("Neg", ["a"], ["y"])]
-    hub = load(model([*nodes, node("Exp", ["b"], ["z"])], ["x:f[2,3]"], ["y:f", "z:f"], {"w": weights(5, 5)}), normalize=False)
+    hub = load(
+        model([*nodes, node("Exp", ["b"], ["z"])], ["x:f[2,3]"], ["y:f", "z:f"], {"w": weights(5, 5)}), normalize=False
+    )
     assert shapes(hub)["y"] == (2, 3)
 
 
@@ -41,8 +43,16 @@ def test_shapes_that_are_computed():
 
 
 def test_inside_subgraphs():
-    branches = [graph([node("Relu", ["x"], ["t"])], [], ["t:f"]), graph([node("MatMul", ["x", "w"], ["m"]), node("Neg", ["m"], ["e"])], [], ["e:f"])]
-    proto = model([node("If", ["c"], ["y"], then_branch=branches[0], else_branch=branches[1])], ["x:f[2,3]", "c:b[]"], ["y:f"], {"w": weights(3, 3)})
+    branches = [
+        graph([node("Relu", ["x"], ["t"])], [], ["t:f"]),
+        graph([node("MatMul", ["x", "w"], ["m"]), node("Neg", ["m"], ["e"])], [], ["e:f"]),
+    ]
+    proto = model(
+        [node("If", ["c"], ["y"], then_branch=branches[0], else_branch=branches[1])],
+        ["x:f[2,3]", "c:b[]"],
+        ["y:f"],
+        {"w": weights(3, 3)},
+    )
     hub = load(proto, normalize=False)
     assert shapes(hub)["m"] == (2, 3)
 
@@ -50,7 +60,9 @@ def test_inside_subgraphs():
 def test_what_the_file_says_about_a_custom_operator_is_used():
     from onnx import helper
 
-    proto = model([node("Mystery", ["x"], ["b"], domain="my"), node("Relu", ["b"], ["y"])], ["x:f[2,3]"], ["y:f"], domains=["my"])
+    proto = model(
+        [node("Mystery", ["x"], ["b"], domain="my"), node("Relu", ["b"], ["y"])], ["x:f[2,3]"], ["y:f"], domains=["my"]
+    )
     proto.graph.value_info.append(helper.make_tensor_value_info("b", 1, [7, 8]))
     assert shapes(load(proto, normalize=False)) == {"b": (7, 8), "y": (7, 8)}
 
@@ -65,7 +77,11 @@ def test_weights_are_not_serialized():
 def test_small_external_constants_are_read(tmp_path, above):
     from fewbit.graph.save import save
 
-    save(load(model([node("Reshape", ["x", "s"], ["y"])], ["x:f[2,512]"], ["y:f"], {"s": np.array([4, 256])})).model, tmp_path / "m.onnx", external_above=above)
+    save(
+        load(model([node("Reshape", ["x", "s"], ["y"])], ["x:f[2,512]"], ["y:f"], {"s": np.array([4, 256])})).model,
+        tmp_path / "m.onnx",
+        external_above=above,
+    )
     hub = load(tmp_path / "m.onnx")
     assert shapes(hub)["y"] == (4, 256)
     assert isinstance(hub.graph.initializers["s"].const_value, ir.TensorProtocol)

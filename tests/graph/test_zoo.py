@@ -101,7 +101,9 @@ def test_what_the_rules_find():
 
 def test_loading_is_fast():
     """18 MB, 100 nodes: the budget is 0.25 CPU-seconds."""
-    path = max(FOLDER.glob("*/model.onnx"), key=lambda p: p.stat().st_size if p.stat().st_size < 20e6 else 0, default=None)
+    path = max(
+        FOLDER.glob("*/model.onnx"), key=lambda p: p.stat().st_size if p.stat().st_size < 20e6 else 0, default=None
+    )
     if path is None:
         pytest.skip("no models")
     load(path)

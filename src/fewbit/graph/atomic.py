@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,23 +29,23 @@ def atomic_files(*paths: Path) -> Iterator[list[BinaryIO]]:
             shown = target
             _check_target(target)
             name = target.parent / f".{target.name}.{os.getpid()}.tmp"
-            files.append(open(name, "wb"))
+            files.append(open(name, "wb"))  # noqa: SIM115  (closed below)
             temporary.append(name)
         yield files
-        for shown, file in zip(targets, files, strict=True):
+        for target, file in zip(targets, files, strict=True):
+            shown = target
             file.flush()
             os.fsync(file.fileno())
             file.close()
-        for shown, name in zip(targets, temporary, strict=True):
-            os.replace(name, shown)
+        for target, name in zip(targets, temporary, strict=True):
+            shown = target
+            os.replace(name, target)
     except OSError as error:
         raise OutputError(f"{shown} cannot be written: {error.strerror or error}") from error
     finally:
         for file in files:
-            try:
+            with suppress(OSError):  # closing flushes, which fails again on a full disk; that was reported above
                 file.close()
-            except OSError:
-                pass  # closing flushes, which fails again on a full disk; the error was reported above
         for name in temporary:
             name.unlink(missing_ok=True)
 

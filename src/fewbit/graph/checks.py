@@ -139,9 +139,9 @@ def check_references(model: ir.Model) -> None:
         if _is_undefined(output):
             raise ModelError(f"the output {output.name!r} is made by nothing in the graph")
     if not any(domain in model.opset_imports for domain in ONNX_DOMAINS):
-        node = next((n for n in model.graph.all_nodes() if n.domain in ONNX_DOMAINS), None)
-        if node is not None:
-            raise ModelError(f"the model imports no operator set of domain 'ai.onnx', which node {node.name!r} needs")
+        user = next((n for n in model.graph.all_nodes() if n.domain in ONNX_DOMAINS), None)
+        if user is not None:
+            raise ModelError(f"the model imports no operator set of domain 'ai.onnx', which node {user.name!r} needs")
 
 
 def _is_undefined(value: ir.Value) -> bool:

@@ -108,7 +108,11 @@ def detach(graph: ir.Graph, nodes: Sequence[ir.Node]) -> None:
 
 
 def replace_node(
-    hub: Hub, node: ir.Node, op_type: str, inputs: Sequence[ir.Value | None], **attributes: object
+    hub: Hub,
+    node: ir.Node,
+    op_type: str,
+    inputs: Sequence[ir.Value | None],
+    **attributes: int | float | str | list[int],
 ) -> ir.Node:
     """Put another operator with one output in a node's place; node and output keep their names."""
     graph = node.graph or hub.graph

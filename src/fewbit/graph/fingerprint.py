@@ -15,9 +15,9 @@ _CHUNK = 1 << 22
 def fingerprint(model: ir.Model) -> str:
     """SHA-256, in hex, over operators, attributes, names, wiring, ends and constants.
 
-    Independent of metadata, doc strings, inferred shapes, node names, attribute order and of where weights are stored, so
-    the same after saving and loading. Each tensor is hashed once and the digest kept with it; external data is read in
-    blocks of 4 MB, so that memory does not grow with the model.
+    Independent of metadata, doc strings, inferred shapes, node names, attribute order and of where weights are stored,
+    so the same after saving and loading. Each tensor is hashed once and the digest kept with it; external data is read
+    in blocks of 4 MB, so that memory does not grow with the model.
     """
     digest = hashlib.sha256(b"fewbit graph 1\n")
     for domain, version in sorted(model.opset_imports.items()):

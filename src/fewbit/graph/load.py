@@ -70,7 +70,7 @@ def _to_hub(model: str | Path | onnx.ModelProto | ir.Model | Hub) -> Hub:
 
 def _read(path: Path) -> onnx.ModelProto:
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     if path.is_dir():
         raise ModelError(f"{path} is a folder; give the .onnx file in it")
@@ -148,8 +148,8 @@ def find_quantization(hub: Hub) -> str | None:
 def check_weights(hub: Hub, names: Collection[str] | None = None) -> None:
     """Raise ModelError if a float constant (of these names, or any) holds NaN, or a weight infinity.
 
-    Infinity in a constant that is no weight is meant: a mask, or a bound of Clip. Reads the tensors it checks, in blocks
-    of 16 MB, so that memory does not grow with those in memory-mapped files.
+    Infinity in a constant that is no weight is meant: a mask, or a bound of Clip. Reads the tensors it checks, in
+    blocks of 16 MB, so that memory does not grow with those in memory-mapped files.
     """
     for graph in all_graphs(hub.model):
         for value in (*graph.initializers.values(), *(n.outputs[0] for n in graph if n.op_type == "Constant")):

@@ -49,7 +49,7 @@ class MaskedScores:
 
 
 def attention_mask_adds(hub: Hub) -> list[MaskedScores]:
-    """Adds (and Wheres) whose constant or computed operand holds large negative numbers and whose result a Softmax reads."""
+    """Adds (and Wheres) of a constant or computed operand with large negative numbers, whose result a Softmax reads."""
     found: dict[ir.Node, MaskedScores] = {}
     for node in hub.nodes():
         if kind_of(node) == "softmax" and node.inputs[0] is not None:
@@ -118,7 +118,7 @@ def _lowest(value: ir.Value, sign: float, depth: int, cache: dict[tuple[ir.Value
 
 
 def _product(node: ir.Node, inputs: list[ir.Value], sign: float) -> float:
-    """(1 - mask) * -10000, and the same with the sign on the other side: a computed mask of 0 and 1 times a constant."""
+    """(1 - mask) * -10000, and the same with the sign on the other side: a computed mask of 0 and 1 times a number."""
     for index in (1, 0):
         tensor = constant_tensor(inputs[index])
         if tensor is None or (is_op(node, "Div") and index == 0):

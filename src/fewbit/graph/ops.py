@@ -106,7 +106,8 @@ OPS: dict[str, OpInfo] = {
     **dict(
         _rows(
             "Relu Clip Sigmoid Tanh LeakyRelu HardSwish HardSigmoid Gelu Elu Selu Celu Swish Mish Softplus Softsign "
-            "ThresholdedRelu Erf Exp Log Sqrt Reciprocal Neg Abs Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh "
+            "ThresholdedRelu Erf Exp Log Sqrt Reciprocal Neg Abs Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh "
+            "Atanh "
             "Sign Floor Ceil Round Shrink com.microsoft.QuickGelu com.microsoft.Gelu",
             OpInfo("activation", "activation"),
         )
@@ -150,7 +151,8 @@ OPS: dict[str, OpInfo] = {
     ),
     **dict(
         _rows(
-            "LayerNormalization RMSNormalization SimplifiedLayerNormalization LpNormalization MeanVarianceNormalization",
+            "LayerNormalization RMSNormalization SimplifiedLayerNormalization LpNormalization "
+            "MeanVarianceNormalization",
             OpInfo("normalization", "normalization", (0,), None, None, -1),
         )
     ),
@@ -162,9 +164,9 @@ OPS: dict[str, OpInfo] = {
     ),
     **dict(
         _rows(
-            "Shape Size Range ConstantOfShape NonZero ArgMax ArgMin Equal Greater GreaterOrEqual Less LessOrEqual And Or Not "
-            "Xor IsNaN IsInf OneHot EyeLike NonMaxSuppression BitShift BitwiseAnd BitwiseOr BitwiseXor BitwiseNot Unique "
-            "Cast CastLike Constant StringNormalizer",
+            "Shape Size Range ConstantOfShape NonZero ArgMax ArgMin Equal Greater GreaterOrEqual Less LessOrEqual And "
+            "Or Not Xor IsNaN IsInf OneHot EyeLike NonMaxSuppression BitShift BitwiseAnd BitwiseOr BitwiseXor "
+            "BitwiseNot Unique Cast CastLike Constant StringNormalizer",
             OpInfo("shape", "shape"),
         )
     ),
@@ -221,8 +223,8 @@ def weight_of(node: ir.Node) -> Weight | None:
 
     Axes, with the operator's definition (onnx.ai/onnx/operators): Conv (O, I/groups, ...): 0 and 1; ConvTranspose
     (I, O/groups, ...): 1 and 0; Gemm B (I, O): 1 and 0, turned by transB; MatMul with the constant on the right
-    (..., I, O): the last and the one before it; on the left (..., O, I) the other way; Gather from a table (rows, width)
-    along `axis`: rows are output channels; LSTM, GRU, RNN W (directions, gates * hidden, I): 1 and 2.
+    (..., I, O): the last and the one before it; on the left (..., O, I) the other way; Gather from a table (rows,
+    width) along `axis`: rows are output channels; LSTM, GRU, RNN W (directions, gates * hidden, I): 1 and 2.
     A MatMul with a constant vector has no output channels, so no weight.
     """
     info = info_of(node)

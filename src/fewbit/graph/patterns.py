@@ -24,7 +24,8 @@ Numbers = NDArray[np.float64]
 class Pattern:
     """Several nodes that are one function.
 
-    kind: `silu`, `hard_swish`, `hard_sigmoid`, `gelu` (exact), `gelu_tanh`, `quick_gelu`, `mish`, `layer_norm`, `rms_norm`.
+    kind: `silu`, `hard_swish`, `hard_sigmoid`, `gelu` (exact), `gelu_tanh`, `quick_gelu`, `mish`, `layer_norm`,
+        `rms_norm`.
     input: the value it is a function of.
     output: the value it makes.
     nodes: in topological order; nothing else reads what they make, except the output.
@@ -106,7 +107,7 @@ def activation_pattern(node: ir.Node) -> Pattern | None:
     frontier: set[ir.Value] = {node.outputs[0]}
     order = _order(node)
     while len(region) < _MOST_NODES:
-        value = max(frontier, key=lambda v: order(v))
+        value = max(frontier, key=order)
         step = value.producer()
         if step is None or step.graph is not node.graph or not is_op(step, *_EVALUATE):
             return None
@@ -152,7 +153,7 @@ def _identify(region: list[ir.Node], source: ir.Value, last: ir.Node) -> str | N
     numbers: dict[ir.Value, Numbers] = {source: _POINTS}
     with np.errstate(all="ignore"):
         for node in reversed(region):
-            inputs = []
+            inputs: list[Numbers] = []
             for value in node.inputs:
                 if value is None:
                     inputs.append(np.array(math.inf if len(inputs) == 2 else -math.inf))  # an absent bound of Clip
@@ -174,8 +175,8 @@ def _identify(region: list[ir.Node], source: ir.Value, last: ir.Node) -> str | N
 def normalization_pattern(sqrt: ir.Node) -> Pattern | None:
     """The LayerNorm or RMSNorm over the last axis that this Sqrt is the middle of, or None.
 
-    n = d / sqrt(mean(d * d) + epsilon), then perhaps * weight and + bias; d = x - mean(x) for LayerNorm (Ba et al. 2016,
-    equation 3) and d = x for RMSNorm (Zhang and Sennrich 2019, equation 4).
+    n = d / sqrt(mean(d * d) + epsilon), then perhaps * weight and + bias; d = x - mean(x) for LayerNorm (Ba et al.
+    2016, equation 3) and d = x for RMSNorm (Zhang and Sennrich 2019, equation 4).
     """
     if not is_op(sqrt, "Sqrt"):
         return None

@@ -1,4 +1,4 @@
-"""Find what comes in and goes out in an unusual way: recurrent states, key-value caches, detection heads, tied weights."""
+"""Find what comes in and goes out in an unusual way: recurrent states, caches, joined detection heads, tied weights."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _destination(value: ir.Value) -> str | None:
 
 
 def detection_tails(hub: Hub) -> list[DetectionTail]:
-    """Graph outputs that are reached from two or more heavy nodes by moves and arithmetic alone, with a Concat between."""
+    """Graph outputs reached from two or more heavy nodes by moves and arithmetic alone, with a Concat between."""
     order = {node: i for i, node in enumerate(hub.nodes())}
     tails = []
     for output in hub.graph.outputs:

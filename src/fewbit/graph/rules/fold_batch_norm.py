@@ -1,7 +1,7 @@
 """BatchNormalization is folded into the Conv, ConvTranspose, Gemm or MatMul before it, or else after it.
 
-At inference it is y = k * x + s per channel with k = scale / sqrt(var + epsilon) and s = B - k * mean (Ioffe and Szegedy,
-"Batch Normalization", 2015, algorithm 1).
+At inference it is y = k * x + s per channel with k = scale / sqrt(var + epsilon) and s = B - k * mean (Ioffe and
+Szegedy, "Batch Normalization", 2015, algorithm 1).
 """
 
 from __future__ import annotations

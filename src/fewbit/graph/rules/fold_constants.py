@@ -23,7 +23,7 @@ _READ_AT_MOST = 64 << 20
 """Bytes of an external constant that folding reads; larger ones stay in their file."""
 
 _SMALL = 1024
-"""Bytes of inputs below which an operator that does not grow its input on purpose is folded without knowing its size."""
+"""Bytes of inputs below which an operator that does not grow them on purpose is folded without knowing its size."""
 
 _GROWING = frozenset(
     (

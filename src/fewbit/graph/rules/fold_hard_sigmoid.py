@@ -55,7 +55,7 @@ def _bound(hub: Hub, number: float) -> ir.Value:
     """A scalar constant, shared by all the Clips that this rule makes."""
     name = f"hard_sigmoid_{'high' if number else 'low'}"
     existing = hub.graph.initializers.get(name)
-    if existing is not None and existing.const_value is not None and existing.const_value.size == 1:
-        if float(existing.const_value.numpy().reshape(-1)[0]) == number:
-            return existing
+    array = hub.constant(existing)
+    if existing is not None and array is not None and array.shape == () and float(array) == number:
+        return existing
     return add_constant(hub, np.array(number, np.float32), name)

@@ -50,7 +50,7 @@ def _fold(hub: Hub, node: ir.Node, consumer: ir.Node) -> str | None:
         return f"{consumer.name} has {own.size} pads, not {extra.size}"
     if text(consumer, "auto_pad", "NOTSET") == "VALID":
         own = np.zeros_like(own)
-    obstacle = _value_obstacle(hub, node, consumer, source, own, extra)
+    obstacle = _value_obstacle(hub, node, consumer, own, extra)
     if obstacle is not None:
         return obstacle
     consumer.attributes.pop("auto_pad", None)
@@ -80,10 +80,8 @@ def _pads(hub: Hub, node: ir.Node) -> np.ndarray | None:
     return full
 
 
-def _value_obstacle(
-    hub: Hub, node: ir.Node, consumer: ir.Node, source: ir.Value, own: np.ndarray, extra: np.ndarray
-) -> str | None:
-    """Why the padded numbers would differ."""
+def _value_obstacle(hub: Hub, node: ir.Node, consumer: ir.Node, own: np.ndarray, extra: np.ndarray) -> str | None:
+    """Why the padded numbers would differ. own, extra: the consumer's pads and those to add to them."""
     fill = 0.0
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         array = hub.constant(node.inputs[2])
@@ -107,7 +105,8 @@ def _value_obstacle(
         return f"the indices of {consumer.name} are used"
     if fill <= float(np.finfo(np.float32).min):
         return None
-    bounds = clip_bounds(producer) if (producer := source.producer()) is not None else None
+    producer = node.inputs[0].producer() if node.inputs[0] is not None else None
+    bounds = clip_bounds(producer) if producer is not None else None
     if bounds is None or bounds[0] < fill:
         return f"a MaxPool pads with -infinity, not {fill}, and its input may be smaller"
     return None

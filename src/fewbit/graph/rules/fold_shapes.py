@@ -47,9 +47,12 @@ def _known(node: ir.Node) -> NDArray[np.int64] | None:
         return None
     if is_op(node, "Gather"):
         index = constant_array(node.inputs[1])
-        if index is None or ((index < -len(sizes)) | (index >= len(sizes))).any():
+        if index is None:
             return None
-        chosen = _numbers([sizes[i] for i in index.reshape(-1)])
+        places = [int(i) for i in index.reshape(-1)]
+        if any(not -len(sizes) <= place < len(sizes) for place in places):
+            return None
+        chosen = _numbers([sizes[place] for place in places])
         return None if chosen is None else chosen.reshape(index.shape)
     if is_op(node, "Slice") and len(node.inputs) >= 3:
         parts = [constant_array(v) for v in node.inputs[1:3]]

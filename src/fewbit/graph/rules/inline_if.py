@@ -23,10 +23,14 @@ def apply(hub: Hub) -> list[RuleOutcome]:
         name = "then_branch" if condition.reshape(-1)[0] else "else_branch"
         branch = node.attributes[name].as_graph()
         if any(value.producer() is None or value.producer().graph is not branch for value in branch.outputs):  # type: ignore[union-attr]
-            outcomes.append(RuleOutcome(NAME, str(node.name), False, "the branch hands on a constant or an outer value"))
+            outcomes.append(
+                RuleOutcome(NAME, str(node.name), False, "the branch hands on a constant or an outer value")
+            )
             continue
         _inline(hub, node, branch)
-        outcomes.append(RuleOutcome(NAME, str(node.name), True, f"its condition is constant, the {name} stands in its place"))
+        outcomes.append(
+            RuleOutcome(NAME, str(node.name), True, f"its condition is constant, the {name} stands in its place")
+        )
     return outcomes
 
 

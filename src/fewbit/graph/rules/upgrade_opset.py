@@ -1,7 +1,8 @@
 """Models of operator sets before 13 are converted to 17, so that no other rule has to know old forms of operators.
 
-From 13 on Quantize- and DequantizeLinear are per channel, and axes and bounds are inputs everywhere; a newer model is left
-at its own version. The converter (onnx.version_converter) gets the model without its weights, so its size does not matter.
+From 13 on Quantize- and DequantizeLinear are per channel, and axes and bounds are inputs everywhere; a newer model is
+left at its own version. The converter (onnx.version_converter) gets the model without its weights, so its size does not
+matter.
 """
 
 from __future__ import annotations
@@ -67,7 +68,10 @@ def _shield_captures(hub: Hub) -> None:
 
 
 def _sorry(before: int, why: str) -> str:
-    return f"the model has opset {before}, older than {OLDEST}, and cannot be converted ({why}); export it again with opset {TARGET}"
+    return (
+        f"the model has opset {before}, older than {OLDEST}, and cannot be converted ({why}); "
+        f"export it again with opset {TARGET}"
+    )
 
 
 def _first_line(error: BaseException) -> str:
