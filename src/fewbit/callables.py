@@ -61,7 +61,7 @@ def call_user_code(call: Callable[[], Any], what: str) -> Any:
         return call()
     except (KeyboardInterrupt, SystemExit, InputError):
         raise
-    except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+    except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         message = " ".join(str(error).split())
         raise InputError(f"{what} raised {type(error).__name__}: {message} ({last.filename}:{last.lineno})") from error

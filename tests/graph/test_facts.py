@@ -432,6 +432,10 @@ class TestStates:
         states = state_inputs(load(proto))
         assert ("past", "present", "cache") in [(s.input, s.output, s.kind) for s in states]
 
+    def test_a_concat_that_is_no_output(self):
+        nodes = [node("Concat", ["x", "z"], ["both"], axis=1), node("Relu", ["both"], ["y"])]
+        assert state_inputs(load(model(nodes, ["x:f[1,2]", "z:f[1,2]"], ["y:f"]))) == []
+
     def test_none(self):
         assert state_inputs(hub_of([node("Relu", ["x"], ["y"])])) == []
 

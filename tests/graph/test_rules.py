@@ -376,6 +376,16 @@ class TestPad:
         pool = node("MaxPool", ["h"], ["y"], kernel_shape=[3, 3], strides=[2, 2])
         assert kinds(self.pad(pool, self.PADS, {}, before=before)) == expected
 
+    def test_max_pool_after_a_clip_below_zero(self):
+        constants = {"p": np.array(self.PADS), "lo": np.float32(-1), "hi": np.float32(1)}
+        nodes = [
+            node("Clip", ["x", "lo", "hi"], ["r"]),
+            node("Pad", ["r", "p"], ["h"]),
+            node("MaxPool", ["h"], ["y"], kernel_shape=[2, 2]),
+        ]
+        feed = {"x": -np.abs(weights(2, 4, 9, 9))}
+        assert kinds(normalized(model(nodes, ["x:f[2,4,9,9]"], ["y:f"], constants), feed)) == ["Clip", "Pad", "MaxPool"]
+
     def test_max_pool_with_minus_infinity(self):
         pool = node("MaxPool", ["h"], ["y"], kernel_shape=[3, 3], strides=[2, 2])
         assert kinds(self.pad(pool, self.PADS, {}, value=-np.inf)) == ["MaxPool"]
@@ -433,12 +443,12 @@ class TestNoops:
     @pytest.mark.parametrize(
         "op",
         [
-            node("Add", ["x", "wide"], ["y"]),
-            node("Mul", ["x", "row"], ["y"]),
-            node("Sub", ["zero", "x"], ["y"]),
-            node("Slice", ["x", "minus", "start", "axis", "minus"], ["y"]),
-            node("Reshape", ["x", "other"], ["y"]),
-            node("Cast", ["x"], ["y"], to=11),
+            node("Add", ["a", "wide"], ["b"]),
+            node("Mul", ["a", "row"], ["b"]),
+            node("Sub", ["zero", "a"], ["b"]),
+            node("Slice", ["a", "minus", "start", "axis", "minus"], ["b"]),
+            node("Reshape", ["a", "other"], ["b"]),
+            node("Cast", ["a"], ["b"], to=11),
         ],
         ids=lambda n: n.op_type,
     )
@@ -452,17 +462,9 @@ class TestNoops:
             "axis": np.array([0]),
             "other": np.array([3, 2, 4]),
         }
-        assert kinds(
-            normalized(
-                model(
-                    [op],
-                    ["x:f[2,3,4]"],
-                    ["y:f" if op.op_type != "Cast" else helper.make_tensor_value_info("y", 11, None)],
-                    constants,
-                ),
-                image(2, 3, 4),
-            )
-        ) == [op.op_type]
+        output = helper.make_tensor_value_info("y", 11 if op.op_type == "Cast" else 1, None)
+        proto = model([node("Neg", ["x"], ["a"]), op, node("Abs", ["b"], ["y"])], ["x:f[2,3,4]"], [output], constants)
+        assert kinds(normalized(proto, image(2, 3, 4))) == ["Neg", op.op_type, "Abs"]
 
     def test_reshape_with_an_unknown_size(self):
         for shape, expected in (([-1, 3, 4], []), ([0, 3, 4], []), ([0, -1, 4], []), ([-1, 4, 3], ["Reshape"])):
@@ -516,6 +518,7 @@ class TestMoves:
 
     def test_transposes_that_combine(self):
         assert self.transposes([1, 2, 0], [1, 2, 0]) == ["Neg", "Transpose", "Relu"]
+        assert self.transposes([1, 0, 2], [1, 2, 0]) == ["Neg", "Transpose", "Relu"]  # the order matters
 
     def test_a_transpose_that_is_wanted_too(self):
         assert self.transposes([1, 2, 0], [2, 0, 1], also=True) == ["Neg", "Transpose", "Relu"]

@@ -114,14 +114,14 @@ def test_external_data_over_itself(proto, tmp_path):
     hub = load(path)
     before = hub.fingerprint()
     extra = ir.Value(name="a first weight", const_value=ir.Tensor(weights(2000)), type=ir.TensorType(ir.DataType.FLOAT))
-    hub.graph.initializers["a first weight"] = extra
-    save(hub.model, path, external_above=100)
-    again = load(path, normalize=False)
-    np.testing.assert_array_equal(
-        again.constant(again.value("some/long/weight")), hub.constant(hub.value("some/long/weight"))
-    )
-    del again.graph.initializers["a first weight"]
-    assert again.fingerprint() == before
+    weight = hub.graph.initializers.pop("some/long/weight")
+    hub.graph.initializers["a first weight"] = extra  # so the weight moves to another offset
+    hub.graph.initializers["some/long/weight"] = weight
+    for _ in range(2):
+        save(hub.model, path, external_above=100)
+        again = load(path, normalize=False)
+        del again.graph.initializers["a first weight"]
+        assert again.fingerprint() == before
 
 
 def test_external_data_comes_back_into_the_file(proto, tmp_path):

@@ -19,7 +19,7 @@ class GridFinder:
 
     def __init__(self, names: Iterable[str], levels: int = 256) -> None:
         self.levels = levels
-        self.steps: dict[str, float] = {name: 0.0 for name in names}
+        self.steps: dict[str, float] = dict.fromkeys(names, 0.0)
         self._seen = 0
 
     def watch(self, feeds: Iterable[Feed]) -> Iterator[Feed]:

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from fewbit.cli.options import (
-    DataOpt, ExcludeOpt, JsonOpt, LimitOpt, ModelArg, PreprocessOpt, QuietOpt, RecipeOpt, TargetOpt,
+    DataOpt,
+    ExcludeOpt,
+    JsonOpt,
+    LimitOpt,
+    ModelArg,
+    PreprocessOpt,
+    QuietOpt,
+    RecipeOpt,
+    TargetOpt,
 )
 
 

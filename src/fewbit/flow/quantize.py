@@ -21,8 +21,9 @@ from fewbit.flow.common import hub_inputs, samples_for, synthetic_feed, target_f
 from fewbit.formats.onnx.lower import lower
 from fewbit.graph.hub import Hub
 from fewbit.graph.load import check_weights, find_quantization, load
-from fewbit.graph.save import save
+from fewbit.graph.save import is_large, save
 from fewbit.measure.compare import OutputComparison, finite_or_none
+from fewbit.measure.latency import Latency, interleaved
 from fewbit.plan.plan import Plan
 from fewbit.plan.recipe import Recipe
 from fewbit.plan.resolve import resolve
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SAMPLES = 128  # more change ranges and means little; `limit` asks for them
 _VERIFY_SAMPLES = 8
+_TIMING_ROUNDS = 7
+_SLOWER = 0.95  # a ratio nearer to 1 is within the noise of a quick look
 _FLOAT_FORMS = ("float", "storage")
 
 
@@ -45,18 +48,20 @@ class Verification:
     """What the runtime did with the exported model.
 
     outputs: each output against the float model on a few samples (synthetic ones where no data was given).
-    kernels: what executes. saturated: activation sites that clip most, with the share of clipped values.
+    kernels: what executes. latency: against the float model, a quick look in turns on one thread; `bench` looks longer.
     """
 
     runtime: str
     outputs: Sequence[OutputComparison]
     kernels: Kernels
+    latency: Latency
     synthetic: bool
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "runtime": self.runtime, "synthetic_inputs": self.synthetic,
             "outputs": [o.to_dict() for o in self.outputs], "kernels": self.kernels.to_dict(),
+            "latency": self.latency.to_dict(),
         }
 
 
@@ -152,6 +157,11 @@ def quantize(
         if job.source is not None and min_sqnr != 0:
             resolved = repair(job, wanted, resolved, min_sqnr)
         stats = job.stats
+    if not resolved.edges() and not resolved.constants():
+        why = Counter(f"{n.op}: {n.reason}" for n in resolved.nodes.values()).most_common(1)
+        raise ModelError(
+            f"{_name(model)} has nothing to quantize with recipe {resolved.recipe}: {why[0][0] if why else 'no nodes'}"
+        )
     exported = lower(hub, resolved)
     with _staging(out) as folder:
         staged = Path(folder) / (Path(out).name if out is not None else "model.onnx")
@@ -177,11 +187,12 @@ def _verify(hub: Hub, plan: Plan, path: Path, source: DataSource | None) -> Veri
     # The runtime executes the multiplication of a balanced float edge as a depthwise convolution when it can.
     planned["Conv"] += sum(s.balance is not None and s.readers is not None for s in plan.edges().values())
     check_fallbacks(found, planned)
-    from fewbit.graph.save import is_large
-
     real: Any = hub.path if is_large(hub.model) and hub.path is not None else hub.model
-    outputs = compare_outputs(open_session(real), open_session(path), feeds)
-    return Verification(f"onnxruntime {version()}", outputs, found, synthetic=source is None)
+    sessions = open_session(real), open_session(path)
+    outputs = compare_outputs(*sessions, feeds)
+    runs = {name: (lambda s=s: s.run(feeds[0])) for name, s in zip(("float", "quantized"), sessions, strict=True)}
+    latency = interleaved(runs, rounds=_TIMING_ROUNDS)[1]
+    return Verification(f"onnxruntime {version()}", outputs, found, latency, synthetic=source is None)
 
 
 def _notes(plan: Plan, facts: Sequence[str], verification: Verification | None) -> list[str]:
@@ -192,6 +203,13 @@ def _notes(plan: Plan, facts: Sequence[str], verification: Verification | None) 
         notes += [fact for fact in facts if fact.startswith("16-bit")]
     if forms["storage"] and not forms["integer"] and not forms["dynamic"]:
         notes += [fact for fact in facts if fact.startswith("weights in `storage`")]
+    if verification is not None and verification.latency.ratio < _SLOWER:
+        notes.append(
+            f"slower than float here (×{verification.latency.ratio:.2f} on one thread): quantized for size only; "
+            "`int8-weights` and `fp16` keep the float speed"
+        )
+    elif verification is not None and verification.latency.ratio < 1 / _SLOWER and forms["integer"]:
+        notes.append(f"no faster than float here (×{verification.latency.ratio:.2f} on one thread): the gain is in size")
     if verification is not None and not verification.synthetic:
         for output in verification.outputs:
             if output.signal and output.sqnr < 10.0:

@@ -129,16 +129,23 @@ def _map_attributes(model: ir.Model) -> None:
                     node.attributes[attribute.name] = ir.AttrTensor(attribute.name, _in_memory(attribute.as_tensor()))
 
 
+def _let_go_of(model: ir.Model, path: str) -> None:
+    """Map the tensors that lie in a file about to be replaced: a mapped file outlives its name."""
+    for graph in all_graphs(model):
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor) and os.path.realpath(tensor.path) == path:
+                value.const_value = _in_memory(tensor)
+
+
 @contextmanager
 def _moved_out(model: ir.Model, file: BinaryIO, path: Path) -> Iterator[onnx.ModelProto]:
     """The model's protobuf with its tensors in `file`, which will be found at `path`."""
-    target = os.path.realpath(path)
+    _let_go_of(model, os.path.realpath(path))
     offset = 0
 
     def write(value: ir.Value, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
         nonlocal offset
-        if isinstance(tensor, ir.ExternalTensor) and os.path.realpath(tensor.path) == target:
-            tensor.numpy()  # maps the old file, which then outlives its name
         if tensor.nbytes < _INLINE_BELOW or tensor.dtype == ir.DataType.STRING:
             return _in_memory(tensor)
         padding = -offset % _ALIGNMENT if tensor.nbytes >= _ALIGNMENT else 0

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-
 from fewbit.core.stats import TensorStats
 from fewbit.plan.plan import Plan
 

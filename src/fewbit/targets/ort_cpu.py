@@ -40,13 +40,7 @@ _OPS: dict[str, OpRule] = {
     "AveragePool": _ELEMENTWISE,
     "GlobalAveragePool": _ELEMENTWISE,
     "Concat": OpRule(("passthrough", "integer"), (UINT8,)),
-    **{
-        op: _MOVES
-        for op in (
-            "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Expand", "MaxPool", "Pad",
-            "Resize", "DepthToSpace", "SpaceToDepth", "Identity", "Relu", "Clip",
-        )
-    },
+    **dict.fromkeys(("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Expand", "MaxPool", "Pad", "Resize", "DepthToSpace", "SpaceToDepth", "Identity", "Relu", "Clip"), _MOVES),
 }
 
 _FACTS = (
