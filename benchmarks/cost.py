@@ -37,6 +37,8 @@ def run(command: list[str], log: Path, environment: dict[str, str] | None = None
             time.sleep(0.01)
     process.returncode = os.waitstatus_to_exitcode(status)  # so that Popen does not wait for it again
     return Cost(
-        round(time.perf_counter() - started, 2), round(usage.ru_utime + usage.ru_stime, 2),
-        round(usage.ru_maxrss / 1024), process.returncode,
+        round(time.perf_counter() - started, 2),
+        round(usage.ru_utime + usage.ru_stime, 2),
+        round(usage.ru_maxrss / 1024),
+        process.returncode,
     )

@@ -59,7 +59,12 @@ def main() -> None:
     one = {k: v[:1] for k, v in first.items()} if case.metric_name == "spearman" else first  # pairs: time one sentence
     runs = {tool: (lambda s=session: s.run(one)) for tool, session in sessions.items()}
     for latency in interleaved(runs, rounds=rounds):
-        rows[latency.name] |= {"ms": latency.milliseconds, "ratio": latency.ratio, "low": latency.low, "high": latency.high}
+        rows[latency.name] |= {
+            "ms": latency.milliseconds,
+            "ratio": latency.ratio,
+            "low": latency.low,
+            "high": latency.high,
+        }
     for row in rows.values():
         print(json.dumps(row, default=float), flush=True)
 

@@ -32,11 +32,26 @@ def main() -> None:
         source.write_text(SOURCE.format(zoo=str(folder / "zoo.py"), case=arguments.case))
         for count in arguments.samples:
             command = [
-                sys.executable, "-m", "fewbit", "quantize", model, "-o", str(Path(scratch) / "out.onnx"), "--no-verify",
-                "--quiet", "--limit", str(count), "--data", f"{source}:samples({count})", "--min-sqnr", "0",
+                sys.executable,
+                "-m",
+                "fewbit",
+                "quantize",
+                model,
+                "-o",
+                str(Path(scratch) / "out.onnx"),
+                "--no-verify",
+                "--quiet",
+                "--limit",
+                str(count),
+                "--data",
+                f"{source}:samples({count})",
+                "--min-sqnr",
+                "0",
             ]
             cost = run(command, Path(scratch) / "log")
-            print(f"{count} samples: {cost.cpu_seconds} CPU-s, {cost.seconds} s, {cost.peak_mb:.0f} MB, exit {cost.exit_code}")
+            print(
+                f"{count} samples: {cost.cpu_seconds} CPU-s, {cost.seconds} s, {cost.peak_mb:.0f} MB, exit {cost.exit_code}"
+            )
 
 
 main()

@@ -63,15 +63,29 @@ def main() -> None:
                 cost = run_costed(command(tool, case, folder, out, arguments.samples, peer_python), log)
                 stored.write_text(json.dumps(cost.to_dict()))
             costs[tool] = json.loads(stored.read_text())
-            state = "" if out.exists() else " FAILED: " + (out.with_suffix(".log").read_text().strip() or "-").splitlines()[-1][:150]
+            state = (
+                ""
+                if out.exists()
+                else " FAILED: " + (out.with_suffix(".log").read_text().strip() or "-").splitlines()[-1][:150]
+            )
             print(f"{name} {tool}: {costs[tool]['cpu_seconds']} CPU-s, {costs[tool]['peak_mb']} MB{state}", flush=True)
             if out.exists():
                 models[tool] = out
             else:
                 rows.append({"case": name, "tool": tool, "error": state.strip(), **costs[tool]})
-        script = [sys.executable, str(HERE / "measure.py"), str(folder), name, str(arguments.limit_eval), str(arguments.rounds)]
+        script = [
+            sys.executable,
+            str(HERE / "measure.py"),
+            str(folder),
+            name,
+            str(arguments.limit_eval),
+            str(arguments.rounds),
+        ]
         done = subprocess.run(
-            script + [f"{t}={p}" for t, p in models.items()], check=True, capture_output=True, text=True,
+            script + [f"{t}={p}" for t, p in models.items()],
+            check=True,
+            capture_output=True,
+            text=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])},
         )
         rows += [{**row, **costs.get(row["tool"], {})} for row in map(json.loads, done.stdout.splitlines())]

@@ -49,14 +49,21 @@ def summary(rows: list[Row]) -> str:
         peers = [mine[t] for t in FULL_INTEGER if t in mine]
         keeping = [p for p in peers if lost(p, real) <= TOLERANCE]
         best = lambda key, among, pick: pick((p[key] for p in among if p.get(key) is not None), default=None)  # noqa: E731
-        lines.append("| " + " | ".join([
-            case, f"{real['value']:.4f} → {ours['value']:.4f}",
-            f"{_n(ours['sqnr'])} / {_n(best('sqnr', peers, max))}",
-            f"×{ours['ratio']:.2f} / {_times(best('ratio', keeping, max))}",
-            f"{1 - ours['bytes'] / real['bytes']:.0%} / {_share(best('bytes', peers, min), real['bytes'])}",
-            f"{ours['cpu_seconds']} / {_n(best('cpu_seconds', peers, min))}",
-            f"{ours['peak_mb']:.0f} / {_n(best('peak_mb', peers, min), 0)}",
-        ]) + " |")
+        lines.append(
+            "| "
+            + " | ".join(
+                [
+                    case,
+                    f"{real['value']:.4f} → {ours['value']:.4f}",
+                    f"{_n(ours['sqnr'])} / {_n(best('sqnr', peers, max))}",
+                    f"×{ours['ratio']:.2f} / {_times(best('ratio', keeping, max))}",
+                    f"{1 - ours['bytes'] / real['bytes']:.0%} / {_share(best('bytes', peers, min), real['bytes'])}",
+                    f"{ours['cpu_seconds']} / {_n(best('cpu_seconds', peers, min))}",
+                    f"{ours['peak_mb']:.0f} / {_n(best('peak_mb', peers, min), 0)}",
+                ]
+            )
+            + " |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -78,12 +85,23 @@ def details(rows: list[Row]) -> str:
             first = row is real
             interval = "" if first else f"{row['low']:.2f} to {row['high']:.2f}"
             agreement = row.get("agreement")
-            parts.append("| " + " | ".join([
-                row["tool"], f"{row['value']:.4f}", "" if first else f"{row['value'] - real['value']:+.4f}",
-                "" if agreement is None else f"{agreement:.1%}", "" if first else _n(row.get("sqnr")),
-                f"{row['bytes'] / 1000:.0f}", "1" if first else f"×{row['ratio']:.2f}", interval,
-                *("" if first else str(row.get(k, "")) for k in ("seconds", "cpu_seconds", "peak_mb")),
-            ]) + " |")
+            parts.append(
+                "| "
+                + " | ".join(
+                    [
+                        row["tool"],
+                        f"{row['value']:.4f}",
+                        "" if first else f"{row['value'] - real['value']:+.4f}",
+                        "" if agreement is None else f"{agreement:.1%}",
+                        "" if first else _n(row.get("sqnr")),
+                        f"{row['bytes'] / 1000:.0f}",
+                        "1" if first else f"×{row['ratio']:.2f}",
+                        interval,
+                        *("" if first else str(row.get(k, "")) for k in ("seconds", "cpu_seconds", "peak_mb")),
+                    ]
+                )
+                + " |"
+            )
     return "\n".join(parts) + "\n"
 
 

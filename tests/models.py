@@ -30,17 +30,25 @@ class Builder:
     def node(self, op: str, inputs: Sequence[str], output: str | None = None, **attributes: Any) -> str:
         output = output or f"value{len(self.nodes)}"
         domain = attributes.pop("domain", "")
-        self.nodes.append(helper.make_node(op, inputs, [output], f"{op}_{len(self.nodes)}", domain=domain, **attributes))
+        self.nodes.append(
+            helper.make_node(op, inputs, [output], f"{op}_{len(self.nodes)}", domain=domain, **attributes)
+        )
         return output
 
     def proto(
-        self, inputs: dict[str, tuple[Any, ...]], outputs: Sequence[str], opset: int = 17, dtypes: dict[str, int] | None = None
+        self,
+        inputs: dict[str, tuple[Any, ...]],
+        outputs: Sequence[str],
+        opset: int = 17,
+        dtypes: dict[str, int] | None = None,
     ) -> onnx.ModelProto:
         kinds = dtypes or {}
         graph = helper.make_graph(
-            self.nodes, "test",
+            self.nodes,
+            "test",
             [helper.make_tensor_value_info(n, kinds.get(n, TensorProto.FLOAT), list(s)) for n, s in inputs.items()],
-            [helper.make_tensor_value_info(n, kinds.get(n, TensorProto.FLOAT), None) for n in outputs], self.constants,
+            [helper.make_tensor_value_info(n, kinds.get(n, TensorProto.FLOAT), None) for n in outputs],
+            self.constants,
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
         model.ir_version = 8

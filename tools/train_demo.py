@@ -27,10 +27,17 @@ class Digits(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         conv = lambda i, o, k, **a: nn.Conv2d(i, o, k, padding=k // 2, bias=False, **a)  # noqa: E731
-        self.convs = nn.ModuleList([
-            conv(1, WIDTH, 3), conv(WIDTH, WIDTH, 3), conv(WIDTH, WIDTH, 3), conv(WIDTH, WIDTH, 3), conv(WIDTH, WIDTH, 3),
-            conv(WIDTH, WIDTH, 3, groups=WIDTH, stride=2), conv(WIDTH, 2 * WIDTH, 1),
-        ])
+        self.convs = nn.ModuleList(
+            [
+                conv(1, WIDTH, 3),
+                conv(WIDTH, WIDTH, 3),
+                conv(WIDTH, WIDTH, 3),
+                conv(WIDTH, WIDTH, 3),
+                conv(WIDTH, WIDTH, 3),
+                conv(WIDTH, WIDTH, 3, groups=WIDTH, stride=2),
+                conv(WIDTH, 2 * WIDTH, 1),
+            ]
+        )
         self.norms = nn.ModuleList([nn.BatchNorm2d(c.out_channels) for c in self.convs])
         self.head = nn.Linear(2 * WIDTH, 10)
 
@@ -81,9 +88,18 @@ def export(model: Digits) -> onnx.ModelProto:
     def layer(index: int, x: str) -> str:
         conv, norm = model.convs[index], model.norms[index]
         size, name = conv.kernel_size[0], f"conv{index}"
-        x = node("Conv", [x, constant(f"{name}.weight", conv.weight)], name, group=conv.groups, kernel_shape=[size, size],
-                 pads=[size // 2] * 4, strides=list(conv.stride))
-        fields = [constant(f"norm{index}.{k}", getattr(norm, k)) for k in ("weight", "bias", "running_mean", "running_var")]
+        x = node(
+            "Conv",
+            [x, constant(f"{name}.weight", conv.weight)],
+            name,
+            group=conv.groups,
+            kernel_shape=[size, size],
+            pads=[size // 2] * 4,
+            strides=list(conv.stride),
+        )
+        fields = [
+            constant(f"norm{index}.{k}", getattr(norm, k)) for k in ("weight", "bias", "running_mean", "running_var")
+        ]
         return node("BatchNormalization", [x, *fields], f"norm{index}", epsilon=norm.eps)
 
     def relu(x: str) -> str:
@@ -97,9 +113,11 @@ def export(model: Digits) -> onnx.ModelProto:
     head = [constant("head.weight", model.head.weight), constant("head.bias", model.head.bias)]
     node("Gemm", [x, *head], "scores", transB=1)
     graph = helper.make_graph(
-        nodes, "digits",
+        nodes,
+        "digits",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 1, 8, 8])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 10])], constants,
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 10])],
+        constants,
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], producer_name="tools/train_demo.py")
     proto.ir_version = 8

@@ -7,7 +7,12 @@ import sys
 from pathlib import Path
 
 PACKAGES = (
-    "onnxruntime==1.32.0", "onnx==1.23.2", "nncf==3.4.0", "openvino==2026.4.1", "pillow", "psutil",
+    "onnxruntime==1.32.0",
+    "onnx==1.23.2",
+    "nncf==3.4.0",
+    "openvino==2026.4.1",
+    "pillow",
+    "psutil",
 )
 TORCH = "torch==2.13.0"
 
@@ -27,5 +32,15 @@ def python_of(folder: Path) -> Path:
 
 
 def _has_peers(python: Path) -> bool:
-    return subprocess.run([str(python), "-c", "import importlib.util as u; assert u.find_spec('nncf') and u.find_spec('onnxruntime')"],
-                          check=False, capture_output=True).returncode == 0
+    return (
+        subprocess.run(
+            [
+                str(python),
+                "-c",
+                "import importlib.util as u; assert u.find_spec('nncf') and u.find_spec('onnxruntime')",
+            ],
+            check=False,
+            capture_output=True,
+        ).returncode
+        == 0
+    )

@@ -41,8 +41,13 @@ def ort_static(method: str) -> Callable[[str, list[Feed], str], None]:
             print(f"note: without symbolic shapes, because of {error!r:.150}")
             quant_pre_process(model, prepared, skip_symbolic_shape=True)
         quantize_static(
-            prepared, out, Reader(feeds), quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            prepared,
+            out,
+            Reader(feeds),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
             calibrate_method=getattr(CalibrationMethod, method),
         )
         os.remove(prepared)

@@ -33,7 +33,7 @@ def load_callable(text: str) -> Callable[..., Any]:
     """
     match = _FORM.fullmatch(text)
     if match is None:
-        raise InputError(f"{text!r} must have the form FILE.py:NAME or FILE.py:NAME(\"literal\", ...)")
+        raise InputError(f'{text!r} must have the form FILE.py:NAME or FILE.py:NAME("literal", ...)')
     module = _import(Path(match["file"]))
     name = match["name"]
     if not hasattr(module, name):
@@ -92,5 +92,5 @@ def _arguments(expression: str, text: str) -> tuple[list[Any], dict[str, Any]]:
         args = [ast.literal_eval(a) for a in call.args]
         kwargs = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords if k.arg is not None}
     except (SyntaxError, ValueError) as error:
-        raise InputError(f"the arguments in {text!r} must be literals, such as \"name\", 3 or True") from error
+        raise InputError(f'the arguments in {text!r} must be literals, such as "name", 3 or True') from error
     return args, kwargs

@@ -158,7 +158,9 @@ def test_metric_without_labels() -> None:
 
 def test_plan_of_another_graph(quantize: Callable[..., None], tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
-    made = fewbit("quantize", demo.MODEL, "-o", tmp_path / "a.onnx", "--data", demo.CALIBRATION, "--save-plan", plan, "-q")
+    made = fewbit(
+        "quantize", demo.MODEL, "-o", tmp_path / "a.onnx", "--data", demo.CALIBRATION, "--save-plan", plan, "-q"
+    )
     assert made.returncode == 0, made.stderr
     other = conv_relu_conv(tmp_path / "other.onnx")
     quantize(other, "--plan", plan, data=None, says=("another graph",))
@@ -174,7 +176,9 @@ def test_output_that_cannot_be_written(tmp_path: Path) -> None:
 def test_full_disk(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", disk], check=False, capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", disk], check=False, capture_output=True
+    )
     if mounted.returncode:
         pytest.skip(f"no small file system here: {mounted.stderr.decode().strip()}")
     try:

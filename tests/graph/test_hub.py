@@ -40,9 +40,9 @@ def test_value_finds_new_names(small):
     hub = load(small, normalize=False)
     value = hub.value("c")
     value.name = "renamed"
-    assert hub.value("renamed") is value
     with pytest.raises(ModelError):
         hub.value("c")
+    assert hub.value("renamed") is value
 
 
 def test_unnamed_nodes_get_stable_names(small):

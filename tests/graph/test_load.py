@@ -160,6 +160,11 @@ class TestGraphs:
         proto.graph.initializer[0].raw_data = b"123"
         assert "data of tensor 'w' does not fit" in problem(proto)
 
+    def test_no_data(self):
+        proto = conv()
+        proto.graph.initializer[0].ClearField("raw_data")
+        assert "'w' of shape (4, 3, 3, 3) has no data" in problem(proto)
+
     def test_unknown_operators_pass(self):
         proto = model(
             [node("Mystery", ["x"], ["m"], domain="my.company"), node("Relu", ["m"], ["y"])],
@@ -230,6 +235,24 @@ class TestExternalData:
         message = problem(self.save(tmp_path / "inner", location=location))
         assert "'w'" in message and repr(location) in message
 
+    @pytest.mark.parametrize("where", ["attribute", "function"])
+    def test_locations_outside_in_other_places(self, tmp_path, where):
+        """A Constant's tensor, in the graph or in the body of a function."""
+        tensor = onnx.TensorProto(name="t", data_type=1, dims=[2], data_location=onnx.TensorProto.EXTERNAL)
+        tensor.external_data.add(key="location", value="/etc/passwd")
+        constant = node("Constant", [], ["k"], value=tensor)
+        if where == "function":
+            opsets = [helper.make_opsetid("", 17)]
+            function = helper.make_function("my", "F", [], ["k"], [constant], opsets)
+            call = node("F", [], ["k"], domain="my")
+            proto = model(
+                [call, node("Add", ["x", "k"], ["y"])], ["x:f[2]"], ["y:f"], domains=["my"], functions=[function]
+            )
+        else:
+            proto = model([constant, node("Add", ["x", "k"], ["y"])], ["x:f[2]"], ["y:f"])
+        (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+        assert "'/etc/passwd', is not a relative path" in problem(tmp_path / "m.onnx")
+
     def test_symbolic_link_outside(self, tmp_path):
         (tmp_path / "inner").mkdir()
         path = self.save(tmp_path / "inner")
@@ -248,8 +271,8 @@ class TestExternalData:
         os.link(tmp_path / "data.bin", tmp_path / "other.bin")
         assert "hard links" in problem(path)
 
-    def test_three_gigabytes_are_not_read(self, tmp_path):
-        """A sparse file: 3 GB of zeros, of which nothing may be read."""
+    def large(self, folder: Path) -> Path:
+        """A model with a sparse file: 3 GB of zeros."""
         rows, columns = 768 * 1024, 1024
         tensor = onnx.TensorProto(name="w", data_type=1, dims=[columns, rows])
         tensor.data_location = onnx.TensorProto.EXTERNAL
@@ -257,11 +280,20 @@ class TestExternalData:
             tensor.external_data.add(key=key, value=value)
         proto = model([node("MatMul", ["x", "w"], ["m"]), node("Relu", ["m"], ["y"])], ["x:f[N,1024]"], ["y:f"])
         proto.graph.initializer.append(tensor)
-        (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
-        with open(tmp_path / "data.bin", "wb") as file:
+        (folder / "m.onnx").write_bytes(proto.SerializeToString())
+        with open(folder / "data.bin", "wb") as file:
             file.truncate(4 * rows * columns)
+        return folder / "m.onnx"
+
+    def run(self, code: str, *arguments: object) -> list[str]:
+        """The lines that this code prints in a process of its own, the last one its peak memory in MB."""
+        code += "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    def test_three_gigabytes_are_not_read(self, tmp_path):
         code = (
-            "import resource, sys\n"
+            "import sys\n"
             "from fewbit.graph.load import load\n"
             "from fewbit.graph.ops import weight_of\n"
             "from fewbit.graph.save import is_large\n"
@@ -269,16 +301,29 @@ class TestExternalData:
             "assert is_large(hub.model)\n"
             "print(weight_of(hub.nodes()[0]).shape, hub.shape(hub.value('y')))\n"
             "hub.clone()\n"
-            "print(hub.constant(hub.value('w'))[5, :3].tolist())\n"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+            "print(hub.constant(hub.value('w'))[5, :3].tolist())"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code, tmp_path / "m.onnx"], capture_output=True, text=True, check=True
-        )
-        shapes, numbers, megabytes = done.stdout.splitlines()
+        shapes, numbers, megabytes = self.run(code, self.large(tmp_path))
         assert shapes == "(1024, 786432) ('N', 786432)"
         assert numbers == "[0.0, 0.0, 0.0]"
         assert int(megabytes) < 300
+
+    @pytest.mark.slow
+    def test_three_gigabytes_are_saved(self, tmp_path):
+        code = (
+            "import sys\n"
+            "from fewbit.graph.load import load\n"
+            "from fewbit.graph.save import save\n"
+            "hub = load(sys.argv[1])\n"
+            "save(hub.model, sys.argv[2], compact=True)\n"
+            "again = load(sys.argv[2])\n"
+            "print(again.graph.initializers['a'].const_value.nbytes)\n"
+            "print(hub.fingerprint() == load(sys.argv[1]).fingerprint())"
+        )
+        size, same, megabytes = self.run(code, self.large(tmp_path), tmp_path / "out.onnx")
+        assert int(size) == 3 << 30 == (tmp_path / "out.onnx.data").stat().st_size
+        assert same == "True" and int(megabytes) < 300
+        (tmp_path / "out.onnx.data").unlink()  # pytest keeps the folder for a while
 
 
 class TestWeights:

@@ -381,7 +381,7 @@ class TestPad:
         nodes = [
             node("Clip", ["x", "lo", "hi"], ["r"]),
             node("Pad", ["r", "p"], ["h"]),
-            node("MaxPool", ["h"], ["y"], kernel_shape=[2, 2]),
+            node("MaxPool", ["h"], ["y"], kernel_shape=[3, 3]),
         ]
         feed = {"x": -np.abs(weights(2, 4, 9, 9))}
         assert kinds(normalized(model(nodes, ["x:f[2,4,9,9]"], ["y:f"], constants), feed)) == ["Clip", "Pad", "MaxPool"]

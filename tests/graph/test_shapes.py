@@ -85,3 +85,17 @@ def test_small_external_constants_are_read(tmp_path, above):
     hub = load(tmp_path / "m.onnx")
     assert shapes(hub)["y"] == (4, 256)
     assert isinstance(hub.graph.initializers["s"].const_value, ir.TensorProtocol)
+
+
+def test_operators_of_onnx_runtime():
+    nodes = [
+        node("BiasGelu", ["x", "b"], ["g"], domain="com.microsoft"),
+        node("FusedMatMul", ["g", "w"], ["m"], domain="com.microsoft", alpha=0.5),
+        node("SkipLayerNormalization", ["m", "m", "b"], ["n", "", "", "sum"], domain="com.microsoft"),
+        node("FusedMatMul", ["n", "w"], ["y"], domain="com.microsoft", transB=1),
+    ]
+    proto = model(
+        nodes, ["x:f[N,3,4]"], ["y:f", "sum:f"], {"w": weights(4, 4), "b": weights(4)}, domains=["com.microsoft"]
+    )
+    found = shapes(load(proto, normalize=False))
+    assert {name: found[name] for name in "gmny"} == {"g": ("N", 3, 4), "m": ("N", 3, 4), "n": ("N", 3, 4), "y": None}

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 import time
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import onnxruntime as ort
 import pytest
@@ -26,18 +23,6 @@ FOLDER = Path(os.environ.get("FEWBIT_ZOO", Path(__file__).parents[3] / "shared" 
 CASES = sorted(path.parent.name for path in FOLDER.glob("*/model.onnx"))
 
 
-@pytest.fixture(scope="module")
-def cases() -> ModuleType:
-    if not CASES:
-        pytest.skip(f"no models in {FOLDER}; set FEWBIT_ZOO")
-    spec = importlib.util.spec_from_file_location("zoo_cases", FOLDER / "zoo.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["zoo_cases"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def session(data: bytes) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3
@@ -46,8 +31,8 @@ def session(data: bytes) -> ort.InferenceSession:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_same_numbers(cases: Any, name: str, tmp_path: Path):
-    case = cases.load(name)
+def test_the_same_numbers(zoo: ModuleType, name: str, tmp_path: Path):
+    case = zoo.load(name)
     hub = load(case.model)
     save(hub.model, tmp_path / "compact.onnx", compact=True)
     before = session(Path(case.model).read_bytes())
@@ -82,10 +67,8 @@ def test_every_shape_and_weight_is_known(name: str):
         assert category_of(n) != "other"
 
 
-def test_what_the_rules_find():
-    """By structure: how many activations, masks, states and joined heads there are in all models together."""
-    if not CASES:
-        pytest.skip("no models")
+@pytest.mark.usefixtures("zoo")
+def test_what_is_found_in_all_models_together():
     hubs = [load(FOLDER / name / "model.onnx") for name in CASES]
     kinds: dict[str, int] = {}
     for hub in hubs:
@@ -99,13 +82,11 @@ def test_what_the_rules_find():
     assert [len(tail.heads) for tail in tails] == [9]
 
 
+@pytest.mark.usefixtures("zoo")
 def test_loading_is_fast():
     """18 MB, 100 nodes: the budget is 0.25 CPU-seconds."""
-    path = max(
-        FOLDER.glob("*/model.onnx"), key=lambda p: p.stat().st_size if p.stat().st_size < 20e6 else 0, default=None
-    )
-    if path is None:
-        pytest.skip("no models")
+    sizes = {path: path.stat().st_size for path in FOLDER.glob("*/model.onnx")}
+    path = min(sizes, key=lambda p: abs(sizes[p] - 18e6))
     load(path)
     times = []
     for _ in range(3):

@@ -89,7 +89,7 @@ class _Builder:
             inputs[0] = self.rounded(inputs[0], p.input, p.balance)
         inputs[p.weight_index] = self.constant(p.weight)
         if p.bias is not None and node.op_type in ("Conv", "Gemm"):
-            inputs = inputs[:2] + [self.constant(p.bias)]
+            inputs = [*inputs[:2], self.constant(p.bias)]
         attributes = {a.name: a.value for a in node.attributes.values()}
         output = self.node(node.op_type, inputs, **attributes)
         output.type, output.shape = node.outputs[0].type, node.outputs[0].shape
@@ -101,9 +101,7 @@ class _Builder:
             readers = list(value.uses())
             self.blend(value, self.rounded(value, *p.output[1:]), switch, readers)
 
-    def blend(
-        self, value: ir.Value, other: ir.Value, switch: ir.Value, readers: list[Any] | None = None
-    ) -> None:
+    def blend(self, value: ir.Value, other: ir.Value, switch: ir.Value, readers: list[Any] | None = None) -> None:
         """The readers of a value (all, unless given) get value + switch · (other - value)."""
         readers = list(value.uses()) if readers is None else readers
         difference = self.node("Sub", [other, value])
@@ -115,9 +113,7 @@ class _Builder:
             if output is value:
                 self.graph.outputs[position] = mixed
 
-    def rounded(
-        self, value: ir.Value, params: QParams, balance: tuple[int, NDArray[np.float32]] | None
-    ) -> ir.Value:
+    def rounded(self, value: ir.Value, params: QParams, balance: tuple[int, NDArray[np.float32]] | None) -> ir.Value:
         factors = None
         if balance is not None and value.shape is not None:
             axis, vector = balance

@@ -78,7 +78,10 @@ def add_taps(
             shaped = (1.0 / factors[name]).reshape([-1 if a == channel else 1 for a in range(rank)])
             tensor = ir.tensor(shaped.astype(np.float32), name=f"{tap}_factors")
             factor = ir.Value(
-                name=tensor.name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(shaped.shape), const_value=tensor
+                name=tensor.name,
+                type=ir.TensorType(ir.DataType.FLOAT),
+                shape=ir.Shape(shaped.shape),
+                const_value=tensor,
             )
             graph.register_initializer(factor)
             value = node("Mul", [value, factor], tap)

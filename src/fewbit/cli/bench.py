@@ -14,8 +14,12 @@ def command(
     baseline: BaselineOpt = None,
     data: DataOpt = None,
     target: TargetOpt = "ort-cpu",
-    batch: Annotated[list[int] | None, typer.Option("--batch", min=1, help="Batch size; repeatable [default: 1]", show_default=False)] = None,
-    threads: Annotated[list[int] | None, typer.Option("--threads", min=1, help="Threads; repeatable [default: 1]", show_default=False)] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option("--batch", min=1, help="Batch size; repeatable [default: 1]", show_default=False)
+    ] = None,
+    threads: Annotated[
+        list[int] | None, typer.Option("--threads", min=1, help="Threads; repeatable [default: 1]", show_default=False)
+    ] = None,
     rounds: Annotated[int, typer.Option("--rounds", min=3, help="Rounds of timing, in turns.")] = 15,
     preprocess: PreprocessOpt = None,
     as_json: JsonOpt = False,
@@ -27,7 +31,14 @@ def command(
     from fewbit.report.benchmark import render
 
     result = benchmark(
-        model, baseline=baseline, data=data, target=target, batch=batch or (1,), threads=threads or (1,), rounds=rounds,
-        preprocess=preprocess, progress=progress_for(quiet),
+        model,
+        baseline=baseline,
+        data=data,
+        target=target,
+        batch=batch or (1,),
+        threads=threads or (1,),
+        rounds=rounds,
+        preprocess=preprocess,
+        progress=progress_for(quiet),
     )
     show(result, as_json, render)

@@ -24,7 +24,5 @@ def command(
     from fewbit.flow.compare import compare
     from fewbit.report.compare import render
 
-    result = compare(
-        float_model, quantized, data, limit=limit, preprocess=preprocess, progress=progress_for(quiet)
-    )
+    result = compare(float_model, quantized, data, limit=limit, preprocess=preprocess, progress=progress_for(quiet))
     show(result, as_json, render)

@@ -11,7 +11,9 @@ from fewbit.cli.options import BaselineOpt, JsonOpt, LimitOpt, ModelArg, Preproc
 
 def command(
     model: ModelArg,
-    source: Annotated[str, typer.Option("--eval", "--data", metavar="SRC", help="Labelled samples.", show_default=False)],
+    source: Annotated[
+        str, typer.Option("--eval", "--data", metavar="SRC", help="Labelled samples.", show_default=False)
+    ],
     metric: Annotated[
         str, typer.Option("--metric", metavar="M", help="top1, auc, map … or FILE.py:NAME.", show_default=False)
     ],
@@ -28,7 +30,13 @@ def command(
     from fewbit.report.evaluate import render
 
     result = evaluate(
-        model, source, metric, baseline=baseline, limit=limit, preprocess=preprocess, threads=threads,
+        model,
+        source,
+        metric,
+        baseline=baseline,
+        limit=limit,
+        preprocess=preprocess,
+        threads=threads,
         progress=progress_for(quiet),
     )
     show(result, as_json, render)

@@ -12,7 +12,10 @@ from fewbit.cli.options import ExcludeOpt, JsonOpt, ModelArg, TargetOpt
 
 def command(
     model: ModelArg,
-    recipe: Annotated[str | None, typer.Option("--recipe", metavar="NAME|FILE", help="Show the plan of this recipe.", show_default=False)] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", metavar="NAME|FILE", help="Show the plan of this recipe.", show_default=False),
+    ] = None,
     target: TargetOpt = "ort-cpu",
     plan: Annotated[Path | None, typer.Option("--plan", help="Show this stored plan.", show_default=False)] = None,
     exclude: ExcludeOpt = None,

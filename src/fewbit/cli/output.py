@@ -47,7 +47,11 @@ class Terminal:
             yield lambda _: None
             return
         columns = (
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
         )
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(label, total=total)

@@ -29,13 +29,20 @@ def command(
     limit: LimitOpt = None,
     preprocess: PreprocessOpt = None,
     exclude: ExcludeOpt = None,
-    plan: Annotated[Path | None, typer.Option("--plan", help="Use this plan, perhaps edited, as it is.", show_default=False)] = None,
-    save_plan: Annotated[Path | None, typer.Option("--save-plan", help="Write the plan here.", show_default=False)] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="Use this plan, perhaps edited, as it is.", show_default=False)
+    ] = None,
+    save_plan: Annotated[
+        Path | None, typer.Option("--save-plan", help="Write the plan here.", show_default=False)
+    ] = None,
     format_: Annotated[str, typer.Option("--format", help="The file format to write.")] = "onnx",
     min_sqnr: Annotated[
         float | None,
         typer.Option(
-            "--min-sqnr", min=0, metavar="DB", show_default=False,
+            "--min-sqnr",
+            min=0,
+            metavar="DB",
+            show_default=False,
             help="Return layers to float until every output keeps this SQNR against float (20, where it is cheap; 0: never).",
         ),
     ] = None,
@@ -54,8 +61,20 @@ def command(
     if format_ != "onnx":
         raise RecipeError(f"format {format_!r} does not exist in this version; use onnx")
     result = quantize(
-        model, data, recipe, target, out, limit=limit, preprocess=preprocess, plan=plan, exclude=exclude or (),
-        keep_names=keep_names, verify=not no_verify, min_sqnr=min_sqnr, threads=threads, progress=progress_for(quiet),
+        model,
+        data,
+        recipe,
+        target,
+        out,
+        limit=limit,
+        preprocess=preprocess,
+        plan=plan,
+        exclude=exclude or (),
+        keep_names=keep_names,
+        verify=not no_verify,
+        min_sqnr=min_sqnr,
+        threads=threads,
+        progress=progress_for(quiet),
     )
     if save_plan is not None:
         result.plan.save(str(save_plan))

@@ -18,7 +18,10 @@ def list_(as_json: JsonOpt = False) -> None:
     from fewbit.report.targets import render_list
     from fewbit.targets import TARGETS
 
-    rows = [{"name": t.name, "runtime": t.runtime, "format": t.format, "description": t.description} for t in TARGETS.values()]
+    rows = [
+        {"name": t.name, "runtime": t.runtime, "format": t.format, "description": t.description}
+        for t in TARGETS.values()
+    ]
     show({"targets": rows}, as_json, render_list)
 
 

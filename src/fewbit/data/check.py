@@ -58,7 +58,13 @@ def check_feed(feed: Mapping[str, Any], inputs: Sequence[InputInfo], index: int)
 def _check_array(value: Any, info: InputInfo, index: int) -> NDArray[Any]:
     array = np.asarray(value)
     if info.dtype is not None and array.dtype != info.dtype:
-        casts = {("float64", "float32"), ("int32", "int64"), ("float32", "float16"), ("float64", "float16"), ("float16", "float32")}
+        casts = {
+            ("float64", "float32"),
+            ("int32", "int64"),
+            ("float32", "float16"),
+            ("float64", "float16"),
+            ("float16", "float32"),
+        }
         if (str(array.dtype), str(info.dtype)) not in casts:
             raise DataError(f"sample {index}, input {info.name!r}: the model takes {info.dtype}, given {array.dtype}")
         array = array.astype(info.dtype)

@@ -66,7 +66,9 @@ def pipeline(preprocess: str | Path | None, inputs: Sequence[InputInfo]) -> Pipe
         )
     names = ", ".join(PRESETS)
     if preprocess is None:
-        raise RecipeError(f"images need to know how the model was trained: give --preprocess with one of {names} or a YAML file")
+        raise RecipeError(
+            f"images need to know how the model was trained: give --preprocess with one of {names} or a YAML file"
+        )
     if str(preprocess) in PRESETS:
         return PRESETS[str(preprocess)]
     path = Path(preprocess)
@@ -90,8 +92,9 @@ def read(files: Sequence[Path], steps: Pipeline, inputs: Sequence[InputInfo]) ->
     size = (height if isinstance(height, int) else steps.size[0], width if isinstance(width, int) else steps.size[1])
     for path in files:
         array = _prepare(path, steps, size, info)
-        yield array[None] if last else array.transpose(2, 0, 1)[None], (
-            folders.index(path.parent) if len(folders) > 1 else None
+        yield (
+            array[None] if last else array.transpose(2, 0, 1)[None],
+            (folders.index(path.parent) if len(folders) > 1 else None),
         )
 
 
@@ -110,7 +113,9 @@ def _prepare(path: Path, steps: Pipeline, size: tuple[int, int], info: InputInfo
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     elif steps.resize == "short":
         scale = max(height, width) / steps.crop_share / min(picture.size)
-        picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BILINEAR)
+        picture = picture.resize(
+            (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BILINEAR
+        )
         left, top = (picture.width - width) // 2, (picture.height - height) // 2
         picture = picture.crop((left, top, left + width, top + height))
     elif steps.resize == "letterbox":

@@ -24,7 +24,7 @@ def open_npz(path: Path) -> tuple[dict[str, NDArray[Any]], int]:
         DataError: not an .npz, pickled objects inside, no arrays, or arrays with different numbers of samples.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
     except (OSError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
         raise DataError(f"{path} cannot be read as .npz: {' '.join(str(error).split())}") from error
@@ -58,7 +58,7 @@ def read_files(files: Sequence[Path], inputs: Sequence[InputInfo]) -> Iterator[t
     """One feed a file, as it is stored."""
     for path in files:
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
                 feed = {name: stored[name] for name in stored.files}
         except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} cannot be read as .npz: {' '.join(str(error).split())}") from error

@@ -44,20 +44,17 @@ class DataSource:
 
     def __iter__(self) -> Iterator[Sample]:
         stream = iter(call_user_code(lambda: iter(self._make()), self.description))
-        index = -1
-        for index in range(self.limit if self.limit is not None else 1 << 62):
-            try:
-                item = call_user_code(lambda: next(stream, _END), self.description)
-            except StopIteration:
-                break
+        count = 0
+        while self.limit is None or count < self.limit:
+            item = call_user_code(lambda: next(stream, _END), self.description)
             if item is _END:
-                index -= 1
                 break
             feed, label = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
             if not isinstance(feed, Mapping) and len(self._inputs) == 1:
                 feed = {self._inputs[0].name: feed}
-            yield Sample(check_feed(feed, self._inputs, index), label)
-        if index < 0:
+            yield Sample(check_feed(feed, self._inputs, count), label)
+            count += 1
+        if count == 0:
             raise DataError(f"{self.description} has no samples")
 
     def feeds(self) -> Iterator[Feed]:
@@ -108,7 +105,9 @@ def _from_python(source: Any, inputs: Sequence[InputInfo], description: str, lim
         return DataSource(lambda: rows(arrays, inputs), inputs, description=description, count=count, limit=limit)
     if isinstance(source, np.ndarray):
         if len(inputs) != 1:
-            raise DataError(f"one array was given, but the model takes {len(inputs)} inputs: {', '.join(map(str, inputs))}")
+            raise DataError(
+                f"one array was given, but the model takes {len(inputs)} inputs: {', '.join(map(str, inputs))}"
+            )
         return _from_python({inputs[0].name: source}, inputs, description, limit)
     if callable(source):
         return DataSource(source, inputs, description=description, limit=limit)
@@ -128,7 +127,9 @@ class _Once:
 
     def __call__(self) -> Iterator[Any]:
         if self.used:
-            raise DataError("the samples are an iterator that was read already: give a list, or a function that makes it")
+            raise DataError(
+                "the samples are an iterator that was read already: give a list, or a function that makes it"
+            )
         self.used = True
         return self.iterator
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ class Timing:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "batch": self.batch, "threads": self.threads, "model": self.model.to_dict(),
+            "batch": self.batch,
+            "threads": self.threads,
+            "model": self.model.to_dict(),
             "baseline": None if self.baseline is None else self.baseline.to_dict(),
         }
 
@@ -51,9 +54,14 @@ class BenchmarkResult:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "timings": [t.to_dict() for t in self.timings], "memory": self.memory,
-            "baseline_memory": self.baseline_memory, "bytes": self.bytes, "baseline_bytes": self.baseline_bytes,
-            "runtime": self.runtime, "cpu": self.cpu, "notes": list(self.notes),
+            "timings": [t.to_dict() for t in self.timings],
+            "memory": self.memory,
+            "baseline_memory": self.baseline_memory,
+            "bytes": self.bytes,
+            "baseline_bytes": self.baseline_bytes,
+            "runtime": self.runtime,
+            "cpu": self.cpu,
+            "notes": list(self.notes),
         }
 
 
@@ -100,15 +108,20 @@ def benchmark(
             for count in threads:
                 sessions = {"baseline": open_session(baseline, threads=count)} if baseline is not None else {}
                 sessions["model"] = open_session(model, threads=count)
-                runs = {name: (lambda s=s: s.run(repeated)) for name, s in sessions.items()}
+                runs = {name: partial(s.run, repeated) for name, s in sessions.items()}
                 measured = {x.name: x for x in interleaved(runs, rounds=rounds, advance=advance)}
                 timing = Timing(size, count, measured["model"], measured.get("baseline"))
                 timings.append(timing)
                 notes += _remarks(timing)
     return BenchmarkResult(
-        timings, peak_memory(model, feed), None if baseline is None else peak_memory(baseline, feed),
-        os.path.getsize(model), None if baseline is None else os.path.getsize(baseline),
-        f"onnxruntime {version()}", cpu_features().name, notes,
+        timings,
+        peak_memory(model, feed),
+        None if baseline is None else peak_memory(baseline, feed),
+        os.path.getsize(model),
+        None if baseline is None else os.path.getsize(baseline),
+        f"onnxruntime {version()}",
+        cpu_features().name,
+        notes,
     )
 
 
@@ -117,7 +130,9 @@ def _remarks(timing: Timing) -> list[str]:
     where = f"batch {timing.batch}, {timing.threads} thread{'s' if timing.threads > 1 else ''}"
     if timing.baseline is not None:
         if timing.model.high < 1.0:
-            notes.append(f"{where}: slower than the baseline (×{timing.model.ratio:.2f}); keep float if speed is the aim")
+            notes.append(
+                f"{where}: slower than the baseline (×{timing.model.ratio:.2f}); keep float if speed is the aim"
+            )
         elif timing.model.low <= 1.0 <= timing.model.high:
             notes.append(f"{where}: no measurable gain in speed (×{timing.model.ratio:.2f})")
         if timing.model.spread / timing.model.ratio > _NOISY:

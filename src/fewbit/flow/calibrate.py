@@ -172,7 +172,9 @@ def _some(names: Collection[str]) -> str:
 
 def node_work(hub: Hub, feed: Mapping[str, NDArray[np.generic]]) -> dict[str, float]:
     """The share of the multiplications that each node with a weight does, for one feed."""
-    nodes = [(node, weight) for node in hub.nodes() if (weight := weight_of(node)) is not None and node.op_type in _HEAVY]
+    nodes = [
+        (node, weight) for node in hub.nodes() if (weight := weight_of(node)) is not None and node.op_type in _HEAVY
+    ]
     shapes = site_shapes(hub, [str(node.outputs[0].name) for node, _ in nodes], feed)
     counts = {}
     for node, weight in nodes:

@@ -32,8 +32,10 @@ class CompareResult:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "outputs": [o.to_dict() for o in self.outputs], "layers": [x.to_dict() for x in self.layers],
-            "samples": self.samples, "notes": list(self.notes),
+            "outputs": [o.to_dict() for o in self.outputs],
+            "layers": [x.to_dict() for x in self.layers],
+            "samples": self.samples,
+            "notes": list(self.notes),
         }
 
 
@@ -77,7 +79,7 @@ def compare(
     )
     # The hub's form of the float model is what was quantized: names of fused nodes agree with it.
     left, right = load(float_model), load(quantized, normalize=False)
-    names = _common(left, right)
+    names = [name for name in _common(left, right) if name not in real.outputs]
     notes = [] if names else ["the quantized model has no inner names: quantize with --keep-names to see the layers"]
     sessions = _tapped(left, names), _tapped(right, names)
     outputs = [OutputComparison(name) for name in real.outputs]

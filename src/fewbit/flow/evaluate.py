@@ -42,9 +42,15 @@ class EvaluateResult:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "metric": self.metric, "value": self.value, "baseline": self.baseline, "change": self.change,
-            "lost": self.lost, "higher_is_better": self.higher_is_better, "points": self.points,
-            "samples": self.samples, "seconds": self.seconds,
+            "metric": self.metric,
+            "value": self.value,
+            "baseline": self.baseline,
+            "change": self.change,
+            "lost": self.lost,
+            "higher_is_better": self.higher_is_better,
+            "points": self.points,
+            "samples": self.samples,
+            "seconds": self.seconds,
         }
 
 

@@ -34,8 +34,13 @@ class InspectResult:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "path": self.path, "opset": self.opset, "inputs": list(self.inputs), "outputs": list(self.outputs),
-            "ops": dict(self.ops), "parameters": self.parameters, "weight_bytes": self.weight_bytes,
+            "path": self.path,
+            "opset": self.opset,
+            "inputs": list(self.inputs),
+            "outputs": list(self.outputs),
+            "ops": dict(self.ops),
+            "parameters": self.parameters,
+            "weight_bytes": self.weight_bytes,
             "quantized": self.quantized,
             "rules": [{"rule": r.rule, "node": r.node, "applied": r.applied, "reason": r.reason} for r in self.rules],
             "plan": None if self.plan is None else to_dict(self.plan),
@@ -64,9 +69,16 @@ def inspect(
     tensors = [v.const_value for v in hub.graph.initializers.values() if v.const_value is not None]
     floats = [t for t in tensors if t.dtype.is_floating_point()]
     return InspectResult(
-        str(model), hub.opset, [_info(i) for i in hub.inputs], [_info(o) for o in hub.outputs],
-        dict(Counter(node.op_type for node in hub.nodes()).most_common()), sum(t.size for t in floats),
-        sum(t.nbytes for t in floats), find_quantization(hub), hub.log, shown,
+        str(model),
+        hub.opset,
+        [_info(i) for i in hub.inputs],
+        [_info(o) for o in hub.outputs],
+        dict(Counter(node.op_type for node in hub.nodes()).most_common()),
+        sum(t.size for t in floats),
+        sum(t.nbytes for t in floats),
+        find_quantization(hub),
+        hub.log,
+        shown,
     )
 
 

@@ -59,8 +59,10 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "runtime": self.runtime, "synthetic_inputs": self.synthetic,
-            "outputs": [o.to_dict() for o in self.outputs], "kernels": self.kernels.to_dict(),
+            "runtime": self.runtime,
+            "synthetic_inputs": self.synthetic,
+            "outputs": [o.to_dict() for o in self.outputs],
+            "kernels": self.kernels.to_dict(),
             "latency": self.latency.to_dict(),
         }
 
@@ -82,13 +84,20 @@ class QuantizeResult:
     def to_dict(self) -> dict[str, Any]:
         left = Counter(f"{n.op}: {n.reason}" for n in self.plan.nodes.values() if n.form == "float" and n.weight)
         return {
-            "path": None if self.path is None else str(self.path), "recipe": self.plan.recipe,
-            "target": self.plan.target, "fingerprint": self.plan.fingerprint, "forms": dict(self.plan.forms()),
-            "float_bytes": self.float_bytes, "bytes": self.bytes,
+            "path": None if self.path is None else str(self.path),
+            "recipe": self.plan.recipe,
+            "target": self.plan.target,
+            "fingerprint": self.plan.fingerprint,
+            "forms": dict(self.plan.forms()),
+            "float_bytes": self.float_bytes,
+            "bytes": self.bytes,
             "smaller": finite_or_none(1 - self.bytes / self.float_bytes if self.float_bytes else None),
-            "calibration": dict(self.plan.calibration), "left_in_float": dict(left),
+            "calibration": dict(self.plan.calibration),
+            "left_in_float": dict(left),
             "verification": None if self.verification is None else self.verification.to_dict(),
-            "saturated": [s.to_dict() for s in self.saturated], "notes": list(self.notes), "seconds": self.seconds,
+            "saturated": [s.to_dict() for s in self.saturated],
+            "notes": list(self.notes),
+            "seconds": self.seconds,
         }
 
 
@@ -139,8 +148,12 @@ def quantize(
     check_weights(hub)
     chosen = target_for(target)
     _check_output(out)
-    source = None if data is None else samples_for(
-        data, hub_inputs(hub), limit=limit or DEFAULT_SAMPLES, preprocess=preprocess, purpose="calibration"
+    source = (
+        None
+        if data is None
+        else samples_for(
+            data, hub_inputs(hub), limit=limit or DEFAULT_SAMPLES, preprocess=preprocess, purpose="calibration"
+        )
     )
     stats: dict[str, TensorStats] = {}
     if plan is not None:
@@ -173,8 +186,15 @@ def quantize(
         if out is not None:
             _publish(Path(folder), Path(out))
     return QuantizeResult(
-        None if out is None else Path(out), exported, resolved, _float_bytes(model, hub), size, verification,
-        saturation(resolved, stats), _notes(resolved, chosen.facts, verification), time.perf_counter() - started,
+        None if out is None else Path(out),
+        exported,
+        resolved,
+        _float_bytes(model, hub),
+        size,
+        verification,
+        saturation(resolved, stats),
+        _notes(resolved, chosen.facts, verification),
+        time.perf_counter() - started,
     )
 
 
@@ -209,7 +229,9 @@ def _notes(plan: Plan, facts: Sequence[str], verification: Verification | None) 
             "`int8-weights` and `fp16` keep the float speed"
         )
     elif verification is not None and verification.latency.ratio < 1 / _SLOWER and forms["integer"]:
-        notes.append(f"no faster than float here (×{verification.latency.ratio:.2f} on one thread): the gain is in size")
+        notes.append(
+            f"no faster than float here (×{verification.latency.ratio:.2f} on one thread): the gain is in size"
+        )
     if verification is not None and not verification.synthetic:
         for output in verification.outputs:
             if output.signal and output.sqnr < 10.0:

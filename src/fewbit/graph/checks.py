@@ -62,6 +62,7 @@ def _check_graph(
             raise ModelError(f"{label} has two initializers named {tensor.name!r}")
         if not tensor.name:
             raise ModelError(f"{label} has an initializer without a name, of shape {tuple(tensor.dims)}")
+        _check_data(tensor, label)
         initializers.add(tensor.name)
     names |= initializers
     for node in graph.node:
@@ -89,6 +90,14 @@ def _check_graph(
     for info in graph.output:
         if info.name not in visible:
             raise ModelError(f"{label}: the output {info.name!r} is made by nothing in the graph")
+
+
+def _check_data(tensor: onnx.TensorProto, label: str) -> None:
+    """A tensor without data, which onnx_ir would take for zeros."""
+    fields = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data", "external_data")
+    if 0 in tensor.dims or tensor.HasField("raw_data") or any(len(getattr(tensor, field)) for field in fields):
+        return
+    raise ModelError(f"{label}: tensor {tensor.name!r} of shape {tuple(tensor.dims)} has no data; copy the file again")
 
 
 def _title(node: onnx.NodeProto) -> str:

@@ -8,28 +8,24 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import onnx_ir as ir
 
 from fewbit.errors import ModelError
-from fewbit.graph.hub import all_graphs, constant_tensor
+from fewbit.graph.tensors import every_tensor
 
 
 def check_external_data(model: ir.Model, folder: Path, label: str) -> None:
-    """Raise ModelError for the first tensor whose external data cannot be used.
+    """Raise ModelError for the first tensor whose external data cannot be used; tell all where their folder is.
 
     A location has to stay inside the model's folder, also when symbolic links are followed: a model must not be able to
     make its user read another file.
     """
     sizes: dict[str, int] = {}
     root = os.path.realpath(folder)
-    for graph in all_graphs(model):
-        tensors = [(str(v.name), v.const_value) for v in graph.initializers.values()]
-        tensors += [
-            (str(v.name), constant_tensor(v)) for node in graph if node.op_type == "Constant" for v in node.outputs
-        ]
-        for name, tensor in tensors:
-            if isinstance(tensor, ir.ExternalTensor):
-                location = os.fspath(tensor.location)
-                if location not in sizes:
-                    sizes[location] = _size(location, name, root, label)
-                _check_range(tensor, name, sizes[location], label)
+    for name, tensor in every_tensor(model):
+        if isinstance(tensor, ir.ExternalTensor):
+            tensor.base_dir = root
+            location = os.fspath(tensor.location)
+            if location not in sizes:
+                sizes[location] = _size(location, name, root, label)
+            _check_range(tensor, name, sizes[location], label)
 
 
 def _size(location: str, name: str, root: str, label: str) -> int:

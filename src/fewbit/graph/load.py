@@ -114,7 +114,6 @@ def _from_proto(proto: onnx.ModelProto, folder: Path, label: str) -> ir.Model:
         first_line = (str(cause).splitlines() or [type(cause).__name__])[0]
         raise ModelError(f"{label} is a broken ONNX model: {first_line}") from error
     _own_tensors(model, label)
-    ir.external_data.set_base_dir(model.graph, str(folder.absolute()))
     check_external_data(model, folder, label)
     return model
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -13,6 +13,7 @@ import onnx_ir as ir
 from fewbit.graph.atomic import atomic_files
 from fewbit.graph.compact import Renaming, make_compact
 from fewbit.graph.hub import ONNX_DOMAINS, all_graphs
+from fewbit.graph.tensors import in_memory, swapped_tensors
 
 if TYPE_CHECKING:
     import onnx
@@ -43,7 +44,7 @@ def save(model: ir.Model, path: str | Path, *, compact: bool = False, external_a
                 renaming = make_compact(proto)
             file.write(proto.SerializeToString())
         return renaming
-    with _swapped(model, lambda _, tensor: _in_memory(tensor)):
+    with _inlined(model):
         proto = _to_proto(model)
     if compact:
         renaming = make_compact(proto)
@@ -57,7 +58,7 @@ def to_bytes(model: ir.Model) -> bytes:
 
     Raises ValueError from protobuf above 2 GB; save such a model to a file instead.
     """
-    with _swapped(model, lambda _, tensor: _in_memory(tensor)):
+    with _inlined(model):
         return _to_proto(model).SerializeToString()  # type: ignore[no-any-return]
 
 
@@ -98,27 +99,11 @@ def _tensor_bytes(model: ir.Model) -> int:
 
 
 @contextmanager
-def _swapped(model: ir.Model, replace: Callable[[ir.Value, ir.TensorProtocol], ir.TensorProtocol]) -> Iterator[None]:
-    """The model with each initializer's tensor replaced, for the time of the block."""
-    before: list[tuple[ir.Value, ir.TensorProtocol]] = []
+def _inlined(model: ir.Model) -> Iterator[None]:
+    """The model without external data, for the time of the block; in attributes for good."""
     _map_attributes(model)
-    try:
-        for graph in all_graphs(model):
-            for value in graph.initializers.values():
-                if value.const_value is not None:
-                    before.append((value, value.const_value))
-                    value.const_value = replace(value, value.const_value)
+    with swapped_tensors(model, lambda _, tensor: in_memory(tensor)):
         yield
-    finally:
-        for value, tensor in before:
-            value.const_value = tensor
-
-
-def _in_memory(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-    """The same tensor over memory-mapped bytes, so that it is serialized into the protobuf."""
-    if isinstance(tensor, ir.ExternalTensor):
-        return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, shape=tensor.shape, name=tensor.name)
-    return tensor
 
 
 def _map_attributes(model: ir.Model) -> None:
@@ -126,7 +111,7 @@ def _map_attributes(model: ir.Model) -> None:
         for node in graph:
             for attribute in list(node.attributes.values()):
                 if attribute.type == ir.AttributeType.TENSOR and isinstance(attribute.value, ir.ExternalTensor):
-                    node.attributes[attribute.name] = ir.AttrTensor(attribute.name, _in_memory(attribute.as_tensor()))
+                    node.attributes[attribute.name] = ir.AttrTensor(attribute.name, in_memory(attribute.as_tensor()))
 
 
 def _let_go_of(model: ir.Model, path: str) -> None:
@@ -135,19 +120,20 @@ def _let_go_of(model: ir.Model, path: str) -> None:
         for value in graph.initializers.values():
             tensor = value.const_value
             if isinstance(tensor, ir.ExternalTensor) and os.path.realpath(tensor.path) == path:
-                value.const_value = _in_memory(tensor)
+                value.const_value = in_memory(tensor)
 
 
 @contextmanager
 def _moved_out(model: ir.Model, file: BinaryIO, path: Path) -> Iterator[onnx.ModelProto]:
     """The model's protobuf with its tensors in `file`, which will be found at `path`."""
+    _map_attributes(model)
     _let_go_of(model, os.path.realpath(path))
     offset = 0
 
     def write(value: ir.Value, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
         nonlocal offset
         if tensor.nbytes < _INLINE_BELOW or tensor.dtype == ir.DataType.STRING:
-            return _in_memory(tensor)
+            return in_memory(tensor)
         padding = -offset % _ALIGNMENT if tensor.nbytes >= _ALIGNMENT else 0
         file.write(b"\0" * padding)
         offset += padding
@@ -160,5 +146,5 @@ def _moved_out(model: ir.Model, file: BinaryIO, path: Path) -> Iterator[onnx.Mod
             path.name, start, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=str(value.name)
         )
 
-    with _swapped(model, write):
+    with swapped_tensors(model, write):
         yield _to_proto(model)

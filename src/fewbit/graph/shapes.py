@@ -8,12 +8,23 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from fewbit.graph.hub import all_graphs
+from fewbit.graph.tensors import in_memory, swapped_tensors
 
 if TYPE_CHECKING:
     import onnx
 
 _SMALL = 1024
 """Bytes: constants up to this size are given to the inference, as shapes may be computed from them."""
+
+# ONNX Runtime's operator -> ONNX's with the same first output's shape, and the inputs that it depends on (None: leave
+# inputs and attributes as they are).
+_STAND_INS: dict[str, tuple[str, tuple[int, ...] | None]] = {
+    **dict.fromkeys(("Gelu", "FastGelu", "QuickGelu", "RotaryEmbedding", "MultiHeadAttention"), ("Identity", (0,))),
+    **dict.fromkeys(("BiasGelu", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"), ("Add", (0, 1))),
+    "FusedMatMul": ("MatMul", (0, 1)),
+    "FusedConv": ("Conv", None),
+    "FusedGemm": ("Gemm", None),
+}
 
 
 class _Hollow(ir.TensorProtocol):
@@ -39,6 +50,7 @@ def infer_shapes(model: ir.Model) -> None:
     import onnx
 
     proto = hollow_proto(model)
+    _stand_in(proto.graph)
     try:
         inferred = onnx.shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
@@ -56,34 +68,50 @@ def infer_shapes(model: ir.Model) -> None:
 
 def hollow_proto(model: ir.Model) -> onnx.ModelProto:
     """The model as a protobuf without the bytes of tensors over 1 kB."""
-    swapped: list[tuple[ir.Value, ir.TensorProtocol]] = []
-    for graph in all_graphs(model):
-        for value in graph.initializers.values():
-            tensor = value.const_value
-            if tensor is not None and (tensor.nbytes > _SMALL or isinstance(tensor, ir.ExternalTensor)):
-                if isinstance(tensor, ir.ExternalTensor) and tensor.nbytes <= _SMALL:
-                    small = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
-                    swapped.append((value, tensor))
-                    value.const_value = small
-                    continue
-                swapped.append((value, tensor))
-                value.const_value = _Hollow(tensor)  # type: ignore[abstract]  # serialization asks for no more
-    try:
+
+    def hollow(_: ir.Value, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+        if tensor.nbytes > _SMALL:
+            return _Hollow(tensor)  # type: ignore[abstract]  # serialization asks for no more
+        return in_memory(tensor)
+
+    with swapped_tensors(model, hollow):
         return ir.to_proto(model)
-    finally:
-        for value, tensor in swapped:
-            value.const_value = tensor
+
+
+def _stand_in(graph: onnx.GraphProto) -> None:
+    """Put an operator of ONNX with the same shapes in the place of ONNX Runtime's, which onnx cannot infer."""
+    for node in graph.node:
+        for inner in _subgraphs(node):
+            _stand_in(inner)
+        if node.domain == "com.microsoft" and node.op_type in _STAND_INS and node.output:
+            flags = {attribute.name: attribute.i for attribute in node.attribute}
+            if any(flags.get(name) for name in ("transA", "transB", "transBatchA", "transBatchB")):
+                continue
+            node.op_type, inputs = _STAND_INS[node.op_type]
+            node.domain = ""
+            if inputs is not None:
+                kept = [node.input[i] for i in inputs]
+                node.ClearField("attribute")
+                del node.input[:]
+                node.input.extend(kept)
+            first = node.output[0]
+            del node.output[:]
+            node.output.append(first)
 
 
 def _infos(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
     yield from graph.value_info
     yield from graph.output
     for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _infos(attribute.g)
-            for subgraph in attribute.graphs:
-                yield from _infos(subgraph)
+        for inner in _subgraphs(node):
+            yield from _infos(inner)
+
+
+def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
 
 
 def _merge(value: ir.Value, info: onnx.ValueInfoProto) -> None:

@@ -62,8 +62,13 @@ class OutputComparison:
     def to_dict(self) -> dict[str, Any]:
         worst = min(self.per_sample) if self.per_sample else None
         return {
-            "name": self.name, "sqnr_db": finite_or_none(self.sqnr), "worst_sample_db": finite_or_none(worst),
-            "cosine": self.cosine, "agreement": self.agreement, "max_error": self.max_error, "nonfinite": self.nonfinite,
+            "name": self.name,
+            "sqnr_db": finite_or_none(self.sqnr),
+            "worst_sample_db": finite_or_none(worst),
+            "cosine": self.cosine,
+            "agreement": self.agreement,
+            "max_error": self.max_error,
+            "nonfinite": self.nonfinite,
             "samples": self.samples,
         }
 

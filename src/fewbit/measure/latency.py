@@ -33,8 +33,13 @@ class Latency:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "name": self.name, "milliseconds": self.milliseconds, "ratio": self.ratio, "ratio_low": self.low,
-            "ratio_high": self.high, "spread": self.spread, "rounds": self.rounds,
+            "name": self.name,
+            "milliseconds": self.milliseconds,
+            "ratio": self.ratio,
+            "ratio_low": self.low,
+            "ratio_high": self.high,
+            "spread": self.spread,
+            "rounds": self.rounds,
         }
 
 

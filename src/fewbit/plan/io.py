@@ -82,7 +82,9 @@ def _load_arrays(path: Path) -> Arrays:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise PlanError(f"the plan's arrays {path} cannot be read: {error.strerror}; keep the two files together") from error
+        raise PlanError(
+            f"the plan's arrays {path} cannot be read: {error.strerror}; keep the two files together"
+        ) from error
     if hashlib.sha256(data).hexdigest()[:12] != path.stem.rsplit("-", 1)[-1]:
         raise PlanError(f"the plan's arrays {path} were changed: their hash is not the one in the name")
     try:
@@ -101,10 +103,20 @@ def to_dict(plan: Plan, arrays: Arrays | None = None) -> dict[str, Any]:
         "calibration": dict(plan.calibration),
         "notes": list(plan.notes),
         "sites": [_site(s, arrays) for s in sorted(plan.sites.values(), key=lambda s: (s.site.position, s.site.name))],
-        "nodes": [_drop_none({
-            "name": n.node, "op": n.op, "form": n.form, "reason": n.reason, "weight": n.weight, "absorbs": n.absorbs,
-            "bias_correction": n.bias_correction or None,
-        }) for n in plan.nodes.values()],
+        "nodes": [
+            _drop_none(
+                {
+                    "name": n.node,
+                    "op": n.op,
+                    "form": n.form,
+                    "reason": n.reason,
+                    "weight": n.weight,
+                    "absorbs": n.absorbs,
+                    "bias_correction": n.bias_correction or None,
+                }
+            )
+            for n in plan.nodes.values()
+        ],
         "biases": {name: _array(f"@bias:{name}", bias, arrays) for name, bias in plan.biases.items()},
     }
 
@@ -136,9 +148,16 @@ def from_dict(document: dict[str, Any], arrays: Arrays) -> Plan:
             params = _checked(item["name"], QParams(spec, scale, np.broadcast_to(zero, scale.shape)))
         readers, bounds = item.get("readers"), item.get("bounds")
         sites[item["name"]] = SitePlan(
-            Site(item["name"], item["kind"], int(item["position"])), spec, item.get("reason", ""), params,
-            item.get("method", ""), None if readers is None else tuple(readers), item.get("group"),
-            item.get("channel_axis"), None if bounds is None else tuple(float(b) for b in bounds), item.get("through", "identity"),
+            Site(item["name"], item["kind"], int(item["position"])),
+            spec,
+            item.get("reason", ""),
+            params,
+            item.get("method", ""),
+            None if readers is None else tuple(readers),
+            item.get("group"),
+            item.get("channel_axis"),
+            None if bounds is None else tuple(float(b) for b in bounds),
+            item.get("through", "identity"),
             np.asarray(array(item["balance"]), np.float32) if "balance" in item else None,
         )
     nodes = {}
@@ -146,13 +165,27 @@ def from_dict(document: dict[str, Any], arrays: Arrays) -> Plan:
         if item["form"] not in get_args(Form):
             raise ValueError(f"form {item['form']!r} of node {item['name']}; use {', '.join(get_args(Form))}")
         nodes[item["name"]] = NodePlan(
-            item["name"], item["op"], item["form"], item.get("reason", ""), item.get("weight"), item.get("absorbs"),
+            item["name"],
+            item["op"],
+            item["form"],
+            item.get("reason", ""),
+            item.get("weight"),
+            item.get("absorbs"),
             bool(item.get("bias_correction", False)),
         )
-    biases = {name: np.asarray(array(value), np.float32).reshape(-1) for name, value in document.get("biases", {}).items()}
+    biases = {
+        name: np.asarray(array(value), np.float32).reshape(-1) for name, value in document.get("biases", {}).items()
+    }
     return Plan(
-        document["fingerprint"], document["target"], document["recipe"], sites, nodes, biases,
-        document.get("calibration", {}), tuple(document.get("notes", ())), int(document["schema_version"]),
+        document["fingerprint"],
+        document["target"],
+        document["recipe"],
+        sites,
+        nodes,
+        biases,
+        document.get("calibration", {}),
+        tuple(document.get("notes", ())),
+        int(document["schema_version"]),
     )
 
 
@@ -161,20 +194,28 @@ def _site(site: SitePlan, arrays: Arrays | None) -> dict[str, Any]:
     data: dict[str, Any] = {"name": name, "kind": site.site.kind, "position": site.site.position}
     if spec is not None:
         data |= {
-            "dtype": str(spec.dtype), "block_shape": list(spec.block_shape), "symmetric": spec.symmetric,
-            "narrow": spec.narrow, "rounding": spec.rounding,
+            "dtype": str(spec.dtype),
+            "block_shape": list(spec.block_shape),
+            "symmetric": spec.symmetric,
+            "narrow": spec.narrow,
+            "rounding": spec.rounding,
         }
     if params is not None:
         data["scale"] = _array(f"@scale:{name}", params.scale, arrays)
         same = params.zero_point.size > 0 and bool((params.zero_point == params.zero_point.flat[0]).all())
         zero = params.zero_point.reshape(-1)[:1] if same else params.zero_point
         data["zero_point"] = _array(f"@zero:{name}", zero, arrays)
-    data |= _drop_none({
-        "method": site.method or None, "readers": None if site.readers is None else list(site.readers),
-        "group": site.group, "channel_axis": site.channel_axis, "bounds": site.bounds and [_finite(b) for b in site.bounds],
-        "through": site.through if site.through != "identity" else None,
-        "balance": None if site.balance is None else _array(f"@balance:{name}", site.balance, arrays),
-    })
+    data |= _drop_none(
+        {
+            "method": site.method or None,
+            "readers": None if site.readers is None else list(site.readers),
+            "group": site.group,
+            "channel_axis": site.channel_axis,
+            "bounds": site.bounds and [_finite(b) for b in site.bounds],
+            "through": site.through if site.through != "identity" else None,
+            "balance": None if site.balance is None else _array(f"@balance:{name}", site.balance, arrays),
+        }
+    )
     data["reason"] = site.reason
     return data
 

@@ -51,7 +51,11 @@ def place(
         site = Site(name, "edge", positions[producer.name] if producer is not None else -1)
         spec = QSpec(setting.activation.dtype, PER_TENSOR, symmetric=setting.activation.symmetric)
         sites[name] = SitePlan(
-            site, spec, reason, readers=None if reader is None else (reader,), bounds=bounds,
+            site,
+            spec,
+            reason,
+            readers=None if reader is None else (reader,),
+            bounds=bounds,
             method=setting.activation.range,
         )
 
@@ -107,11 +111,7 @@ def _exact_format(hub: Hub, value: ir.Value) -> QSpec | None:
     return QSpec(FLOAT16) if is_exact_float16(array) else None
 
 
-
-
-def _weights(
-    hub: Hub, node: ir.Node, plan: NodePlan, setting: Setting, target: Target
-) -> list[tuple[ir.Value, QSpec]]:
+def _weights(hub: Hub, node: ir.Node, plan: NodePlan, setting: Setting, target: Target) -> list[tuple[ir.Value, QSpec]]:
     """The weights of a node with their specs; a recurrent node has two."""
     weight = weight_of(node)
     assert weight is not None  # select decided on it

@@ -152,9 +152,7 @@ class Recipe:
         index = {name: i for i, name in enumerate(weighted)}
         settings = {name: Setting() for name, *_ in nodes}
         for number, rule in enumerate(self.rules, 1):
-            hit = [
-                name for name, op, names, _ in nodes if rule.match(op, names, index.get(name), len(weighted))
-            ]
+            hit = [name for name, op, names, _ in nodes if rule.match(op, names, index.get(name), len(weighted))]
             if not hit and rule.match != Match():
                 ops = sorted({op for _, op, _, _ in nodes})
                 raise RecipeError(

@@ -107,7 +107,12 @@ def _refuse(hub: Hub, node: ir.Node, form: Form, setting: Setting, rule: OpRule)
             return "the activation is transposed"
         if len(node.inputs) > 2 and node.inputs[2] is not None and not is_constant(node.inputs[2]):
             return "the bias is not constant"
-    if node.op_type == "Conv" and len(node.inputs) > 2 and node.inputs[2] is not None and not is_constant(node.inputs[2]):
+    if (
+        node.op_type == "Conv"
+        and len(node.inputs) > 2
+        and node.inputs[2] is not None
+        and not is_constant(node.inputs[2])
+    ):
         return "the bias is not constant"
     if node.op_type == "MatMul" and not is_constant(node.inputs[1]):
         return "the constant is the left operand"
@@ -161,7 +166,9 @@ def _forward(
             ):
                 plans[node.name] = replace(plan, absorbs=activation.node.name)
                 plans[activation.node.name] = NodePlan(
-                    activation.node.name, activation.node.op_type, "absorbed",
+                    activation.node.name,
+                    activation.node.op_type,
+                    "absorbed",
                     f"the saturation of {node.name}'s output does it",
                 )
                 integers.add(activation.node.outputs[0])

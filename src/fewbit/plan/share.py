@@ -33,6 +33,4 @@ def share(
     sizes: dict[str, int] = {}
     for name in sites:
         sizes[root(name)] = sizes.get(root(name), 0) + 1
-    return {
-        name: replace(site, group=root(name)) if sizes[root(name)] > 1 else site for name, site in sites.items()
-    }
+    return {name: replace(site, group=root(name)) if sizes[root(name)] > 1 else site for name, site in sites.items()}

@@ -19,7 +19,13 @@ def render(data: dict[str, Any]) -> RenderableType:
     for column in ("output", "SQNR", "worst sample", "cosine", "agreement"):
         outputs.add_column(column)
     for o in data["outputs"]:
-        row = (o["name"], decibel(o["sqnr_db"]), decibel(o["worst_sample_db"]), f"{o['cosine']:.5f}", percent(o["agreement"]))
+        row = (
+            o["name"],
+            decibel(o["sqnr_db"]),
+            decibel(o["worst_sample_db"]),
+            f"{o['cosine']:.5f}",
+            percent(o["agreement"]),
+        )
         outputs.add_row(*row)
     parts: list[RenderableType] = [outputs]
     lossy = sorted((x for x in data["layers"] if x["lost_db"] is not None), key=lambda x: -x["lost_db"])[:_SHOWN]

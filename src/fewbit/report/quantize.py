@@ -11,8 +11,12 @@ from rich.text import Text
 from fewbit.report.words import counts, decibel, percent, size
 
 _FORMS = {
-    "integer": "integer kernels", "dynamic": "integer kernels, ranges found at every run", "storage": "narrow weights, float arithmetic",
-    "passthrough": "move integers", "absorbed": "absorbed in the layer before", "float": "float",
+    "integer": "integer kernels",
+    "dynamic": "integer kernels, ranges found at every run",
+    "storage": "narrow weights, float arithmetic",
+    "passthrough": "move integers",
+    "absorbed": "absorbed in the layer before",
+    "float": "float",
 }
 
 _CLIPPED = 1e-3  # the share of clipped values that is worth a line
@@ -30,7 +34,10 @@ def render(data: dict[str, Any]) -> RenderableType:
         table.add_row("samples", f"{data['calibration']['samples']} from {data['calibration']['source']}")
     for form, label in _FORMS.items():
         if data["forms"].get(form):
-            table.add_row("nodes" if form == next(f for f in _FORMS if data["forms"].get(f)) else "", f"{data['forms'][form]} {label}")
+            table.add_row(
+                "nodes" if form == next(f for f in _FORMS if data["forms"].get(f)) else "",
+                f"{data['forms'][form]} {label}",
+            )
     for reason, count in data["left_in_float"].items():
         table.add_row("in float", f"{count} × {reason}")
     verification = data["verification"]

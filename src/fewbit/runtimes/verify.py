@@ -14,14 +14,41 @@ from fewbit.runtimes.onnxruntime import Feed, OrtSession, executed_graph
 
 # What the optimized graph of ONNX Runtime calls the kernels of heavy ops that compute in float.
 _FLOAT_KERNELS = {
-    "Conv": "Conv", "FusedConv": "Conv", "ConvTranspose": "ConvTranspose", "Gemm": "Gemm", "FusedGemm": "Gemm",
-    "MatMul": "MatMul", "FusedMatMul": "MatMul", "TransposeMatMul": "MatMul", "LSTM": "LSTM", "GRU": "GRU", "RNN": "RNN",
+    "Conv": "Conv",
+    "FusedConv": "Conv",
+    "ConvTranspose": "ConvTranspose",
+    "Gemm": "Gemm",
+    "FusedGemm": "Gemm",
+    "MatMul": "MatMul",
+    "FusedMatMul": "MatMul",
+    "TransposeMatMul": "MatMul",
+    "LSTM": "LSTM",
+    "GRU": "GRU",
+    "RNN": "RNN",
 }
 _INTEGER_KERNELS = {
-    "QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM",
-    "MatMulInteger", "ConvInteger", "QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu",
-    "QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearConcat", "QLinearSoftmax", "NhwcMaxPool",
-    "QLinearReduceMean", "QLinearWhere", "QAttention", "MatMulNBits", "GatherBlockQuantized",
+    "QLinearConv",
+    "QGemm",
+    "QLinearMatMul",
+    "MatMulIntegerToFloat",
+    "DynamicQuantizeMatMul",
+    "DynamicQuantizeLSTM",
+    "MatMulInteger",
+    "ConvInteger",
+    "QLinearAdd",
+    "QLinearMul",
+    "QLinearSigmoid",
+    "QLinearLeakyRelu",
+    "QLinearAveragePool",
+    "QLinearGlobalAveragePool",
+    "QLinearConcat",
+    "QLinearSoftmax",
+    "NhwcMaxPool",
+    "QLinearReduceMean",
+    "QLinearWhere",
+    "QAttention",
+    "MatMulNBits",
+    "GatherBlockQuantized",
 }
 _CONVERSIONS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 
@@ -37,8 +64,10 @@ class Kernels:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "integer": dict(self.integer), "float_heavy": dict(self.float_heavy),
-            "conversions": dict(self.conversions), "other": dict(self.other),
+            "integer": dict(self.integer),
+            "float_heavy": dict(self.float_heavy),
+            "conversions": dict(self.conversions),
+            "other": dict(self.other),
         }
 
 
@@ -77,9 +106,7 @@ def check_fallbacks(found: Kernels, float_expected: Mapping[str, int]) -> None:
             )
 
 
-def compare_outputs(
-    real: OrtSession, quantized: OrtSession, feeds: Iterable[Feed]
-) -> list[OutputComparison]:
+def compare_outputs(real: OrtSession, quantized: OrtSession, feeds: Iterable[Feed]) -> list[OutputComparison]:
     """Every output of the quantized model against the float one.
 
     Raises:
@@ -100,5 +127,3 @@ def compare_outputs(
         if comparison.nonfinite:
             raise VerificationError(f"output {comparison.name} holds {comparison.nonfinite} NaN or infinite values")
     return comparisons
-
-

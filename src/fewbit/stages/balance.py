@@ -59,7 +59,11 @@ def balance(hub: Hub, plan: Plan, stats: Mapping[str, TensorStats]) -> Plan:
 
 
 def _factors(
-    hub: Hub, weights: list[Weight], reach: NDArray[np.float64], seen: TensorStats, site: SitePlan,
+    hub: Hub,
+    weights: list[Weight],
+    reach: NDArray[np.float64],
+    seen: TensorStats,
+    site: SitePlan,
     fixed: NDArray[np.bool_] | None,
 ) -> tuple[NDArray[np.float32], float]:
     spread = (seen.channel_max - seen.channel_min) / 8  # of a bell curve about eight deviations wide
@@ -68,9 +72,14 @@ def _factors(
     levels = site.spec.qmax - site.spec.qmin
     two_sided = seen.minimum < 0.0 < seen.maximum
     return balance_factors(
-        reach, seen.channel_mean**2 + spread**2, sum(t.sum(1) for t, _ in tables),  # type: ignore[arg-type]
-        np.concatenate([r for _, r in tables], 1), levels=levels // 2 if two_sided else levels, weight_levels=127,
-        depthwise=all(map(_is_depthwise, weights)), fixed=fixed,
+        reach,
+        seen.channel_mean**2 + spread**2,
+        sum(t.sum(1) for t, _ in tables),  # type: ignore[arg-type]
+        np.concatenate([r for _, r in tables], 1),
+        levels=levels // 2 if two_sided else levels,
+        weight_levels=127,
+        depthwise=all(map(_is_depthwise, weights)),
+        fixed=fixed,
     )
 
 
@@ -105,7 +114,12 @@ def _readers(plan: Plan, value: ir.Value, site: SitePlan) -> list[ir.Node] | Non
         return None
     for node in readers:
         decision = plan.nodes.get(str(node.name))  # none: inside a subgraph
-        if decision is None or decision.form != "integer" or node.op_type not in _BALANCED or node.inputs[0] is not value:
+        if (
+            decision is None
+            or decision.form != "integer"
+            or node.op_type not in _BALANCED
+            or node.inputs[0] is not value
+        ):
             return None
     return readers
 

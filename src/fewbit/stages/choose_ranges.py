@@ -15,9 +15,7 @@ from fewbit.plan.plan import Plan, SitePlan
 from fewbit.spec import QParams, QSpec
 
 
-def choose_ranges(
-    plan: Plan, stats: Mapping[str, TensorStats], grids: Mapping[str, float] | None = None
-) -> Plan:
+def choose_ranges(plan: Plan, stats: Mapping[str, TensorStats], grids: Mapping[str, float] | None = None) -> Plan:
     """The plan with the parameters of its edges. Sites of a group are calibrated as one tensor.
 
     Args:

@@ -48,8 +48,13 @@ def perturbations(hub: Hub, plan: Plan) -> list[Perturbation]:
             output = (site.site.name, site.params, None if out is None else (axis, out))
         found.append(
             Perturbation(
-                str(node.name), None if source is None else source.params, None if into is None else (axis, into),
-                weight.index, _rounded_weight(hub, plan, node, weight.value, params), bias, output,
+                str(node.name),
+                None if source is None else source.params,
+                None if into is None else (axis, into),
+                weight.index,
+                _rounded_weight(hub, plan, node, weight.value, params),
+                bias,
+                output,
             )
         )
     return found
@@ -69,9 +74,7 @@ def _made(hub: Hub, plan: Plan, node: ir.Node) -> SitePlan | None:
     return site if site is not None and site.readers is None else None
 
 
-def _rounded_weight(
-    hub: Hub, plan: Plan, node: ir.Node, value: ir.Value, params: QParams
-) -> NDArray[np.float32]:
+def _rounded_weight(hub: Hub, plan: Plan, node: ir.Node, value: ir.Value, params: QParams) -> NDArray[np.float32]:
     """What the integers of a weight stand for, undivided by balance factors."""
     real = np.asarray(hub.constant(value), np.float32)
     balanced = balanced_weight(hub, plan, node, value)

@@ -23,7 +23,9 @@ class Saturation:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "site": self.site, "share": self.share, "range": [self.low, self.high],
+            "site": self.site,
+            "share": self.share,
+            "range": [self.low, self.high],
             "seen": [self.seen_low, self.seen_high],
         }
 
@@ -42,5 +44,3 @@ def saturation(plan: Plan, stats: Mapping[str, TensorStats], *, least: float = 1
         if share > least:
             found.append(Saturation(name, share, low, high, seen.minimum, seen.maximum))
     return sorted(found, key=lambda s: -s.share)
-
-

@@ -26,7 +26,8 @@ _OPS: dict[str, OpRule] = {
     # The table is gathered as integers and only the rows in use are expanded.
     "Gather": OpRule(("storage",), weights=(INT8,)),
     "LSTM": OpRule(
-        ("dynamic", "storage"), weights=(INT8,),
+        ("dynamic", "storage"),
+        weights=(INT8,),
         why="a recurrent state is fed back at every step, so a fixed range saturates it: no static integer LSTM",
     ),
     "GRU": OpRule(("storage",), weights=(INT8,), why="ONNX Runtime has no integer GRU; its weights are stored narrow"),
@@ -40,7 +41,27 @@ _OPS: dict[str, OpRule] = {
     "AveragePool": _ELEMENTWISE,
     "GlobalAveragePool": _ELEMENTWISE,
     "Concat": OpRule(("passthrough", "integer"), (UINT8,)),
-    **dict.fromkeys(("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Expand", "MaxPool", "Pad", "Resize", "DepthToSpace", "SpaceToDepth", "Identity", "Relu", "Clip"), _MOVES),
+    **dict.fromkeys(
+        (
+            "Reshape",
+            "Transpose",
+            "Squeeze",
+            "Unsqueeze",
+            "Flatten",
+            "Slice",
+            "Split",
+            "Expand",
+            "MaxPool",
+            "Pad",
+            "Resize",
+            "DepthToSpace",
+            "SpaceToDepth",
+            "Identity",
+            "Relu",
+            "Clip",
+        ),
+        _MOVES,
+    ),
 }
 
 _FACTS = (

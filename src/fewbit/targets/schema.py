@@ -69,14 +69,23 @@ class Target:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "name": self.name, "runtime": self.runtime, "format": self.format, "description": self.description,
-            "weight_bits": self.weight_bits, "bias": str(self.bias), "rounding": self.rounding,
-            "fused_activations": list(self.fused_activations), "facts": list(self.facts),
+            "name": self.name,
+            "runtime": self.runtime,
+            "format": self.format,
+            "description": self.description,
+            "weight_bits": self.weight_bits,
+            "bias": str(self.bias),
+            "rounding": self.rounding,
+            "fused_activations": list(self.fused_activations),
+            "facts": list(self.facts),
             "ops": {
                 op: {
-                    "forms": list(rule.forms), "activations": [str(d) for d in rule.activations],
-                    "weights": [str(d) for d in rule.weights], "per_channel": rule.per_channel,
-                    "output": rule.output, "why": rule.why,
+                    "forms": list(rule.forms),
+                    "activations": [str(d) for d in rule.activations],
+                    "weights": [str(d) for d in rule.weights],
+                    "per_channel": rule.per_channel,
+                    "output": rule.output,
+                    "why": rule.why,
                 }
                 for op, rule in self.ops.items()
             },

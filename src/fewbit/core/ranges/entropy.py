@@ -36,9 +36,9 @@ def range_(stats: TensorStats, spec: QSpec) -> tuple[float, float]:
     return max(low, -edge), min(high, edge)
 
 
-def _uniform(lower: NDArray[np.float64], upper: NDArray[np.float64], counts: NDArray[np.int64], peak: float) -> NDArray[
-    np.float64
-]:
+def _uniform(
+    lower: NDArray[np.float64], upper: NDArray[np.float64], counts: NDArray[np.int64], peak: float
+) -> NDArray[np.float64]:
     """The histogram resampled to equal bins over 0..peak, each old bin spread evenly over those that it covers."""
     edges = np.linspace(0.0, peak, _BINS + 1)
     order = np.argsort(upper)

@@ -8,6 +8,7 @@ from fewbit.spec import QSpec
 
 
 def range_(stats: TensorStats, spec: QSpec, *, outside: float = 1e-5) -> tuple[float, float]:
-    """The quantiles `outside` and 1 - `outside`; an end that is exactly zero or on the other side of zero is kept."""
-    low, high = stats.histogram.quantile(outside), stats.histogram.quantile(1.0 - outside)
-    return max(low, stats.minimum), min(high, stats.maximum)
+    """The quantiles `outside` and 1 - `outside`, within the exact extremes."""
+    ends = (stats.histogram.quantile(outside), stats.histogram.quantile(1.0 - outside))
+    low, high = (min(max(end, stats.minimum), stats.maximum) for end in ends)
+    return low, high

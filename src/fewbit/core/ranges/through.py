@@ -33,7 +33,11 @@ def identity(x: Numbers) -> Numbers:
 
 
 FUNCTIONS: dict[str, Callable[[Numbers], Numbers]] = {
-    "identity": identity, "sigmoid": sigmoid, "silu": silu, "hard_sigmoid": hard_sigmoid, "hard_swish": hard_swish,
+    "identity": identity,
+    "sigmoid": sigmoid,
+    "silu": silu,
+    "hard_sigmoid": hard_sigmoid,
+    "hard_swish": hard_swish,
 }
 
 

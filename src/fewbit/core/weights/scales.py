@@ -90,7 +90,9 @@ class _Blocks:
 
         self.grid = block_grid(shape, block_shape)
         self.shape = shape
-        self.block = tuple(n if b == -1 else b for n, b in zip(shape, block_shape, strict=False)) if self.grid else shape
+        self.block = (
+            tuple(n if b == -1 else b for n, b in zip(shape, block_shape, strict=False)) if self.grid else shape
+        )
 
     def split(self, x: NDArray[np.floating]) -> NDArray[np.floating]:
         """(blocks, elements of a block)."""

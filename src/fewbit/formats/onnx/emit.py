@@ -14,8 +14,10 @@ from fewbit.plan.plan import SitePlan
 from fewbit.spec import DType, QParams
 
 _IR_TYPES = {
-    ("int", 8): ir.DataType.INT8, ("uint", 8): ir.DataType.UINT8,
-    ("int", 16): ir.DataType.INT16, ("uint", 16): ir.DataType.UINT16,
+    ("int", 8): ir.DataType.INT8,
+    ("uint", 8): ir.DataType.UINT8,
+    ("int", 16): ir.DataType.INT16,
+    ("uint", 16): ir.DataType.UINT16,
 }
 # QuantizeLinear of ONNX takes 16 bits from this opset on; before it, ONNX Runtime's own domain does.
 _OPSET_16_BIT = 21
@@ -68,8 +70,15 @@ class Emitter:
         return self._constants[key]
 
     def node(
-        self, op: str, inputs: list[ir.Value | None], hint: str, *, dtype: ir.DataType | None = None, outputs: int = 1,
-        domain: str = "", **attributes: Any,
+        self,
+        op: str,
+        inputs: list[ir.Value | None],
+        hint: str,
+        *,
+        dtype: ir.DataType | None = None,
+        outputs: int = 1,
+        domain: str = "",
+        **attributes: Any,
     ) -> tuple[ir.Value, ...]:
         """A new node at the end of the graph (the lowering sorts at the end)."""
         node = ir.node(op, inputs, attributes=attributes, domain=domain, num_outputs=outputs, name=self.name(hint))
@@ -100,7 +109,9 @@ class Emitter:
         (output,) = self.node(
             "QuantizeLinear",
             [value, self.scalar(real), self.constant(np.array(zero_point, dtype.storage), "zp")],
-            "q", dtype=ir_type(dtype), domain=self.domain_of(dtype),
+            "q",
+            dtype=ir_type(dtype),
+            domain=self.domain_of(dtype),
         )
         return View(output, dtype, float(params.scale), zero_point, made)
 
@@ -113,8 +124,14 @@ class Emitter:
         if key not in self._dequantized:
             (output,) = self.node(
                 "DequantizeLinear",
-                [view.value, self.scalar(view.scale), self.constant(np.array(view.zero_point, view.dtype.storage), "zp")],
-                "dq", dtype=ir.DataType.FLOAT, domain=self.domain_of(view.dtype),
+                [
+                    view.value,
+                    self.scalar(view.scale),
+                    self.constant(np.array(view.zero_point, view.dtype.storage), "zp"),
+                ],
+                "dq",
+                dtype=ir.DataType.FLOAT,
+                domain=self.domain_of(view.dtype),
             )
             self._dequantized[key] = output
         return self._dequantized[key]

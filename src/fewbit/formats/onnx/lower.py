@@ -108,18 +108,22 @@ class _Lowering:
             self._take_over(old, new)
 
     def _take_over(self, old: ir.Value, new: ir.Value) -> None:
-        new.type, new.shape = old.type, old.shape
         for reader, index in list(old.uses()):
             reader.replace_input_with(index, new)
+        self._become_output(old, new)
+        for table in (self.views, self.dynamic):
+            if old in table:
+                table[new] = table.pop(old)  # type: ignore[operator]
+
+    def _become_output(self, old: ir.Value, new: ir.Value) -> None:
+        """A new value takes the name of an old one, and its place among the graph outputs."""
+        new.type, new.shape = old.type, old.shape
         if old.is_graph_output():
             for index, output in enumerate(self.emit.graph.outputs):
                 if output is old:
                     self.emit.graph.outputs[index] = new
         name, old.name = old.name, self.emit.name("old")
         new.name = name
-        for table in (self.views, self.dynamic):
-            if old in table:
-                table[new] = table.pop(old)  # type: ignore[operator]
 
     # --- nodes that move integers -----------------------------------------------------------------------------------
 
@@ -149,9 +153,13 @@ class _Lowering:
         """Relu or Clip on the integers themselves."""
         low, high = (0.0, np.inf) if node.op_type == "Relu" else self._clip_bounds(node)
         info = np.iinfo(view.dtype.storage)
-        bounds = [np.clip(np.rint(np.clip(x / view.scale, -1e6, 1e6)) + view.zero_point, info.min, info.max)
-                  for x in (low, high)]
-        constants: list[ir.Value | None] = [self.emit.constant(np.array(b, view.dtype.storage), "bound") for b in bounds]
+        bounds = [
+            np.clip(np.rint(np.clip(x / view.scale, -1e6, 1e6)) + view.zero_point, info.min, info.max)
+            for x in (low, high)
+        ]
+        constants: list[ir.Value | None] = [
+            self.emit.constant(np.array(b, view.dtype.storage), "bound") for b in bounds
+        ]
         (value,) = self.emit.node("Clip", [view.value, *constants], "clip", dtype=view.value.dtype)
         return View(value, view.dtype, view.scale, view.zero_point, True)
 
@@ -167,8 +175,11 @@ class _Lowering:
 
     def _integer(self, node: ir.Node, plan: NodePlan, names: dict[str | None, ir.Node]) -> None:
         special: dict[str, Callable[[ir.Node], ir.Value]] = {
-            "Conv": self._conv, "Gemm": self._gemm, "MatMul": self._matmul,
-            "HardSwish": self._hard_swish, "HardSigmoid": self._hard_sigmoid,
+            "Conv": self._conv,
+            "Gemm": self._gemm,
+            "MatMul": self._matmul,
+            "HardSwish": self._hard_swish,
+            "HardSigmoid": self._hard_sigmoid,
         }
         rescale = 1.0 / node.attributes.get_float("alpha", 0.2) if node.op_type == "HardSigmoid" else 1.0
         if node.op_type in special:
@@ -305,6 +316,6 @@ class _Lowering:
                 real = self.emit.dequantize(view)
                 if real.is_graph_output():
                     (real,) = self.emit.node("Identity", [real], "output", dtype=ir.DataType.FLOAT)
-                self._take_over(output, real)
+                self._become_output(output, real)
         graph.sort()
         RemoveUnusedNodesPass()(self.hub.model)

@@ -24,9 +24,9 @@ def integers_of(
     return quantize(weight, params), scale
 
 
-def integer_weight(emit: Emitter, plan: Plan, node: ir.Node, *, transpose: bool, zero_point: bool) -> tuple[
-    ir.Value, NDArray[np.float32]
-]:
+def integer_weight(
+    emit: Emitter, plan: Plan, node: ir.Node, *, transpose: bool, zero_point: bool
+) -> tuple[ir.Value, NDArray[np.float32]]:
     """DequantizeLinear of a node's weight, and its scales as a vector over the output channels (or one)."""
     weight = weight_of(node)
     assert weight is not None
@@ -38,7 +38,9 @@ def integer_weight(emit: Emitter, plan: Plan, node: ir.Node, *, transpose: bool,
     return value, scale.reshape(-1)
 
 
-def integer_bias(emit: Emitter, bias: NDArray[np.float32], input_scale: float, weight_scale: NDArray[np.float32]) -> ir.Value:
+def integer_bias(
+    emit: Emitter, bias: NDArray[np.float32], input_scale: float, weight_scale: NDArray[np.float32]
+) -> ir.Value:
     """DequantizeLinear of a bias in int32 at the scale of the accumulator."""
     scale = (np.float32(input_scale) * weight_scale).astype(np.float32)
     limit = np.float64(2**31 - 1)
@@ -124,6 +126,11 @@ def dynamic_lstm(emit: Emitter, plan: Plan, node: ir.Node) -> tuple[ir.Value, ..
         scales += [emit.constant(rows, "scale"), emit.constant(np.zeros(rows.shape, integers.dtype), "zp")]
     attributes = {name: attribute.value for name, attribute in node.attributes.items() if name != "layout"}
     return emit.node(
-        "DynamicQuantizeLSTM", inputs[:8] + scales, "lstm", dtype=ir.DataType.FLOAT, outputs=len(node.outputs),
-        domain=CONTRIB, **attributes,
+        "DynamicQuantizeLSTM",
+        inputs[:8] + scales,
+        "lstm",
+        dtype=ir.DataType.FLOAT,
+        outputs=len(node.outputs),
+        domain=CONTRIB,
+        **attributes,
     )

@@ -28,7 +28,9 @@ def coco_map(outputs: Sequence[Outputs], labels: Labels) -> float:
     for image, ((first, *_), label) in enumerate(zip(outputs, labels, strict=True), 1):
         detections = np.asarray(first, np.float64).reshape(-1, first.shape[-1])
         if detections.shape[-1] != 6:
-            raise DataError(f"metric map takes detections of 6 values (x1, y1, x2, y2, score, class), given {first.shape}")
+            raise DataError(
+                f"metric map takes detections of 6 values (x1, y1, x2, y2, score, class), given {first.shape}"
+            )
         for x1, y1, x2, y2, score, kind in detections:
             box = [x1, y1, x2 - x1, y2 - y1]
             found.append({"image_id": image, "category_id": int(kind), "bbox": box, "score": score})

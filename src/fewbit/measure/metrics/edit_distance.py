@@ -37,7 +37,9 @@ def error_rate(outputs: Sequence[Outputs], labels: Labels, *, unit: str) -> floa
         if first.dtype.kind in "OUS":
             got, wanted = split(str(first.reshape(-1)[0])), split(str(np.asarray(label).reshape(-1)[0]))
         elif unit == "wer":
-            raise DataError("metric wer needs a model that gives text; use cer, or a metric of your own, for class scores")
+            raise DataError(
+                "metric wer needs a model that gives text; use cer, or a metric of your own, for class scores"
+            )
         else:
             got = decode_ctc(first.reshape(-1, first.shape[-1]))
             wanted = [int(c) for c in np.asarray(label).reshape(-1)]

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.models import Builder, conv_relu_conv
+
+from fewbit.capture.collect import collect, fetch
+from fewbit.capture.grid import GridFinder
+from fewbit.capture.shift import mean_shifts
+from fewbit.core.affine import fake_quantize, params_from_range
+from fewbit.core.stats import TensorStats
+from fewbit.errors import DataError
+from fewbit.graph.load import load
+from fewbit.spec import UINT8, QSpec
+
+
+def feeds(count: int, *shape: int) -> list[dict[str, np.ndarray]]:
+    random = np.random.default_rng(0)
+    return [{"x": random.standard_normal(shape).astype(np.float32)} for _ in range(count)]
+
+
+def test_taps_see_what_fetching_the_values_whole_sees(tmp_path: Path) -> None:
+    hub = load(conv_relu_conv(tmp_path / "m.onnx"))
+    names = ["x", *(str(n.outputs[0].name) for n in hub.nodes())]
+    samples = feeds(5, 2, 3, 8, 8)
+    taken = collect(hub, dict.fromkeys(names, 1), samples, max_values=1 << 20)
+    for name in names:
+        whole = TensorStats(1)
+        for values in fetch(hub, [name], samples):
+            whole.update(values[name], 1 << 20)
+        assert taken[name].count == whole.count
+        assert np.allclose(taken[name].channel_min, whole.channel_min, atol=1e-6)
+        assert np.allclose(taken[name].channel_max, whole.channel_max, atol=1e-6)
+        assert np.allclose(taken[name].channel_mean, whole.channel_mean, atol=1e-5)
+        moved = np.abs(taken[name].histogram.counts - whole.histogram.counts).sum() / whole.count
+        assert moved < 0.01  # values that rounding puts on the other side of a bin's edge
+
+
+@pytest.mark.parametrize("opset", [13, 17, 18, 21])
+def test_taps_at_several_opsets_and_ranks(tmp_path: Path, opset: int) -> None:
+    b = Builder()
+    b.node("Relu", [b.node("MatMul", ["x", b.weight(4, 6)])], "y")
+    hub = load(b.save(tmp_path / "m.onnx", {"x": ("N", "T", 4)}, ["y"], opset=opset))
+    samples = [*feeds(2, 1, 3, 4), *feeds(2, 1, 7, 4)]  # lengths differ
+    stats = collect(hub, {"y": -1, "x": None}, samples)
+    assert stats["y"].channel_mean.shape == (6,) and stats["y"].minimum == 0.0
+    assert stats["x"].count == 2 * 12 + 2 * 28 and stats["x"].channel_mean.shape == (1,)
+
+
+def test_dividing_by_factors(tmp_path: Path) -> None:
+    hub = load(conv_relu_conv(tmp_path / "m.onnx"))
+    samples = feeds(3, 1, 3, 8, 8)
+    factors = np.array([1.0, 2.0, 0.5], np.float32)
+    plain, divided = collect(hub, {"x": 1}, samples)["x"], collect(hub, {"x": 1}, samples, factors={"x": factors})["x"]
+    assert np.allclose(divided.channel_max, plain.channel_max / factors)
+
+
+def test_no_samples_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no samples"):
+        collect(load(conv_relu_conv(tmp_path / "m.onnx")), {"x": 1}, [])
+
+
+def test_infinite_activations_do_not_spoil_the_rest(tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Add", ["x", b.constant(np.array([0.0, -np.inf], np.float32))], "y")
+    b.node("Softmax", ["y"], "z")
+    hub = load(b.save(tmp_path / "m.onnx", {"x": (1, 2)}, ["z"]))
+    stats = collect(hub, {"y": None}, [{"x": np.array([[3.0, 1.0]], np.float32)}])["y"]
+    assert stats.nonfinite_samples == 1 and stats.histogram.nonfinite == 1
+    assert np.isfinite([stats.minimum, stats.maximum]).all() and stats.maximum == 3.0
+
+
+def test_grids() -> None:
+    def found(*arrays: np.ndarray) -> dict[str, float]:
+        finder = GridFinder(["x"])
+        list(finder.watch([{"x": a.astype(np.float32)} for a in arrays]))
+        return finder.found()
+
+    pixels = np.arange(256)
+    assert found(pixels) == {"x": 1.0}
+    assert found((pixels - 127) / 128)["x"] == pytest.approx(1 / 128)
+    assert found(pixels[::4]) == {"x": 4.0}
+    assert found(pixels[::4], np.array([1.0, 2.0])) == {}  # the second sample is off the grid of the first
+    assert found((pixels / 255 - 0.485) / 0.229) == {}  # zero is not on it
+    assert found(np.random.default_rng(0).standard_normal(5000)) == {}
+
+
+def test_mean_shifts_are_those_of_quantizing(tmp_path: Path) -> None:
+    hub = load(conv_relu_conv(tmp_path / "m.onnx"))
+    samples = feeds(4, 1, 3, 8, 8)
+    params = params_from_range(0.0, 1.0, QSpec(UINT8, symmetric=False))  # clips all that is negative
+    wanted = np.mean([(fake_quantize(f["x"], params) - f["x"]).mean((0, 2, 3)) for f in samples], 0)
+    given = mean_shifts(hub, {"x": (1, params, None)}, samples)["x"]
+    assert np.allclose(given, wanted, atol=1e-5) and (given > 0.2).all()

@@ -1,0 +1,128 @@
+"""The four passes on small graphs: which form each node gets, which edges are quantized, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.models import Builder, attention, conv_relu_conv
+
+from fewbit.graph.load import load
+from fewbit.plan.plan import Plan
+from fewbit.plan.recipe import RECIPES
+from fewbit.plan.resolve import resolve
+from fewbit.spec import INT8, UINT8, DType
+from fewbit.targets import get_target
+
+
+def plan_of(path: Path, recipe: str = "int8", target: str = "ort-cpu") -> Plan:
+    return resolve(load(path), RECIPES[recipe], get_target(target))
+
+
+def forms(plan: Plan) -> dict[str, str]:
+    return {f"{node.op}{i}": node.form for i, node in enumerate(plan.nodes.values())}
+
+
+def test_a_relu_is_absorbed_and_edges_between_convolutions_are_made_as_integers(tmp_path: Path) -> None:
+    plan = plan_of(conv_relu_conv(tmp_path / "m.onnx"))
+    assert list(forms(plan).values()) == ["integer", "absorbed", "integer"]
+    edges = plan.edges()
+    assert len(edges) == 3
+    assert edges["x"].readers is not None and edges["y"].readers is None
+    hidden = next(s for name, s in edges.items() if name not in ("x", "y"))
+    assert hidden.bounds == (0.0, float("inf")) and hidden.readers is None
+    assert all(s.spec is not None and s.spec.dtype == UINT8 for s in edges.values())
+    assert all(
+        s.spec is not None and s.spec.dtype == INT8 and s.spec.block_shape[0] == 1 for s in plan.constants().values()
+    )
+    assert all(node.reason for node in plan.nodes.values()) and all(site.reason for site in plan.sites.values())
+
+
+def test_attention_keeps_scores_masks_and_the_residual_in_float(tmp_path: Path) -> None:
+    plan = plan_of(attention(tmp_path / "m.onnx"))
+    by_op: dict[str, set[str]] = {}
+    for node in plan.nodes.values():
+        by_op.setdefault(node.op, set()).add(node.form)
+    assert by_op["Softmax"] == by_op["Add"] == by_op["LayerNormalization"] == {"float"}
+    integer = [n for n in plan.nodes.values() if n.form == "integer"]
+    assert len(integer) == 4 and all(n.op == "MatMul" for n in integer)
+    shared = [s for s in plan.edges().values() if s.readers is not None and len(s.readers) == 3]
+    assert len(shared) == 1  # one quantizer for query, key and value
+
+
+def concat_model(path: Path, extra_reader: bool) -> Path:
+    b = Builder()
+    left = b.node("Conv", ["x", b.weight(4, 3, 1, 1)])
+    right = b.node("Conv", ["x", b.weight(4, 3, 1, 1)])
+    both = b.node("Concat", [left, right], axis=1)
+    out = b.node("Conv", [both, b.weight(2, 8, 1, 1)])
+    if extra_reader:
+        out = b.node("Add", [out, b.node("Conv", [left, b.weight(2, 4, 1, 1)])])
+    b.node("Conv", [out, b.weight(2, 2, 1, 1)], "y")
+    return b.save(path, {"x": (1, 3, 8, 8)}, ["y"])
+
+
+def test_concat_shares_a_scale_only_where_nobody_else_reads_its_inputs(tmp_path: Path) -> None:
+    plan = plan_of(concat_model(tmp_path / "a.onnx", extra_reader=False))
+    assert next(n for n in plan.nodes.values() if n.op == "Concat").form == "passthrough"
+    groups = [s.group for s in plan.edges().values() if s.group is not None]
+    assert len(groups) == 2 and len(set(groups)) == 1
+    apart = plan_of(concat_model(tmp_path / "b.onnx", extra_reader=True))
+    assert next(n for n in apart.nodes.values() if n.op == "Concat").form == "integer"
+    assert all(s.group is None for s in apart.edges().values())
+
+
+def test_a_tail_that_no_integer_kernel_reads_stays_float(tmp_path: Path) -> None:
+    b = Builder()
+    heads = [
+        b.node("Conv", ["x", b.weight(4, 3, 1, 1)]),
+        b.node("Sigmoid", [b.node("Conv", ["x", b.weight(4, 3, 1, 1)])]),
+    ]
+    b.node("Reshape", [b.node("Concat", heads, axis=1), b.constant(np.array([1, 8, -1]))], "y")
+    plan = plan_of(b.save(tmp_path / "m.onnx", {"x": (1, 3, 8, 8)}, ["y"]))
+    assert {n.op: n.form for n in plan.nodes.values()} == {
+        "Conv": "integer",
+        "Sigmoid": "float",
+        "Concat": "float",
+        "Reshape": "float",
+    }
+
+
+def lstm_model(path: Path) -> Path:
+    b = Builder()
+    inputs = ["x", b.weight(1, 64, 16), b.weight(1, 64, 16), b.weight(1, 128)]
+    b.node("LSTM", inputs, "y", hidden_size=16)
+    return b.save(path, {"x": (5, 1, 16)}, ["y"])
+
+
+@pytest.mark.parametrize(("recipe", "form"), [("int8", "dynamic"), ("int8-dynamic", "dynamic"), ("fp16", "storage")])
+def test_recurrent_layers_are_dynamic_or_stored_with_a_reason(tmp_path: Path, recipe: str, form: str) -> None:
+    (node,) = plan_of(lstm_model(tmp_path / "m.onnx"), recipe).nodes.values()
+    assert node.form == form
+    if recipe == "int8":
+        assert "state" in node.reason
+
+
+def test_dynamic_leaves_convolutions_to_a_form_that_pays(tmp_path: Path) -> None:
+    plan = plan_of(conv_relu_conv(tmp_path / "m.onnx", channels=64), "int8-dynamic")
+    first = next(iter(plan.nodes.values()))
+    assert first.form == "storage" and "slower than float" in first.reason
+    assert not plan.edges()
+
+
+def test_seven_bits_without_vnni(tmp_path: Path) -> None:
+    plan = plan_of(conv_relu_conv(tmp_path / "m.onnx"), target="ort-cpu-avx2")
+    assert all(s.spec is not None and s.spec.dtype == DType("int", 7) for s in plan.constants().values())
+
+
+def test_a_custom_op_passes_through(tmp_path: Path) -> None:
+    b = Builder()
+    hidden = b.node("Conv", ["x", b.weight(4, 3, 1, 1)])
+    b.node("Gelu", [hidden], "y", domain="com.microsoft")
+    proto = b.proto({"x": (1, 3, 8, 8)}, ["y"])
+    proto.opset_import.append(type(proto.opset_import[0])(domain="com.microsoft", version=1))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(proto.SerializeToString())
+    plan = plan_of(path)
+    assert {n.op: n.form for n in plan.nodes.values()} == {"Conv": "integer", "Gelu": "float"}
