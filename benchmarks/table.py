@@ -38,7 +38,8 @@ def summary(rows: list[Row]) -> str:
         "For each column the peer that does best in it; for latency only peers that keep the metric within half a point "
         "(a perplexity within 1 %).",
         "",
-        "| case | metric float → fewbit | SQNR dB fewbit / peer | speed-up fewbit / peer | smaller fewbit / peer | CPU-s fewbit / peer | peak MB fewbit / peer |",
+        "| case | metric float → fewbit | SQNR dB fewbit / peer | speed-up fewbit / peer | smaller fewbit / peer "
+        "| CPU-s fewbit / peer | peak MB fewbit / peer |",
         "|---|---|---|---|---|---|---|",
     ]
     for case in dict.fromkeys(row["case"] for row in rows):

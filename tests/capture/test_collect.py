@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.models import Builder, conv_relu_conv
 
 from fewbit.capture.collect import collect, fetch
 from fewbit.capture.grid import GridFinder
@@ -14,6 +13,7 @@ from fewbit.core.stats import TensorStats
 from fewbit.errors import DataError
 from fewbit.graph.load import load
 from fewbit.spec import UINT8, QSpec
+from tests.models import Builder, conv_relu_conv
 
 
 def feeds(count: int, *shape: int) -> list[dict[str, np.ndarray]]:

@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from tests.models import Builder, conv_relu_conv
 
 from fewbit import demo
+from tests.models import Builder, conv_relu_conv
 
 
 def fewbit(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

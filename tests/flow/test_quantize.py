@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from tests.models import Builder, attention
 
 import fewbit
 from fewbit.flow.calibrate import DEFAULT_MIN_SQNR
 from fewbit.runtimes.onnxruntime import open_session
 from fewbit.runtimes.verify import kernels
+from tests.models import Builder, attention
 
 
 def sqnr_of(float_model: Path, quantized: Path, feeds: list[dict[str, np.ndarray]]) -> float:

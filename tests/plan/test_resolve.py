@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.models import Builder, attention, conv_relu_conv
 
 from fewbit.graph.load import load
 from fewbit.plan.plan import Plan
@@ -14,6 +13,7 @@ from fewbit.plan.recipe import RECIPES
 from fewbit.plan.resolve import resolve
 from fewbit.spec import INT8, UINT8, DType
 from fewbit.targets import get_target
+from tests.models import Builder, attention, conv_relu_conv
 
 
 def plan_of(path: Path, recipe: str = "int8", target: str = "ort-cpu") -> Plan:

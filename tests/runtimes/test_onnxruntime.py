@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.models import conv_relu_conv
 
 from fewbit.errors import DataError, ModelError
 from fewbit.runtimes.cpu import cpu_features
@@ -12,6 +11,7 @@ from fewbit.runtimes.memory import peak_memory
 from fewbit.runtimes.onnxruntime import open_session
 from fewbit.runtimes.verify import kernels
 from fewbit.testing.runtime import RuntimeContract
+from tests.models import conv_relu_conv
 
 
 class TestOnnxRuntime(RuntimeContract):

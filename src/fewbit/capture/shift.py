@@ -95,6 +95,8 @@ def mean_shifts(
         means = [np.asarray(m, np.float64).reshape(-1) for m in session.run(feed)]
         for i, name in enumerate(names):
             totals[name] = totals.get(name, 0.0) + (means[2 * i + 1] - means[2 * i])
-    return {
-        name: total / samples * (1.0 if sites[name][2] is None else sites[name][2]) for name, total in totals.items()
-    }
+    shifts = {}
+    for name, total in totals.items():
+        factors = sites[name][2]
+        shifts[name] = total / samples if factors is None else total / samples * factors
+    return shifts

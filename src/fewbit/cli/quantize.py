@@ -29,6 +29,7 @@ def command(
     limit: LimitOpt = None,
     preprocess: PreprocessOpt = None,
     exclude: ExcludeOpt = None,
+    effort: Annotated[str, typer.Option("--effort", metavar="fast|standard|max", help="How far to go.")] = "standard",
     plan: Annotated[
         Path | None, typer.Option("--plan", help="Use this plan, perhaps edited, as it is.", show_default=False)
     ] = None,
@@ -69,6 +70,7 @@ def command(
         limit=limit,
         preprocess=preprocess,
         plan=plan,
+        effort=effort,
         exclude=exclude or (),
         keep_names=keep_names,
         verify=not no_verify,

@@ -53,10 +53,7 @@ class TensorStats:
             return
         x = np.asarray(x, np.float32)
         axis = self.channel_axis if self.channel_axis is not None and x.ndim else None
-        if axis is None:
-            rows = x.reshape(1, -1)
-        else:
-            rows = np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
+        rows = x.reshape(1, -1) if axis is None else np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
         self.update_reduced(rows.min(1), rows.max(1), rows.sum(1, dtype=np.float64), rows.shape[1])
         self.histogram.update(strided(x, max_values))
 

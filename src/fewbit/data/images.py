@@ -129,5 +129,7 @@ def _prepare(path: Path, steps: Pipeline, size: tuple[int, int], info: InputInfo
         pixels = pixels[..., ::-1]
     if info.dtype is not None and info.dtype.kind in "iu":
         return pixels.astype(info.dtype)
-    real = (pixels.astype(np.float32) / np.float32(steps.divide) - np.float32(steps.mean)) / np.float32(steps.std)
+    real = (pixels.astype(np.float32) / np.float32(steps.divide) - np.asarray(steps.mean, np.float32)) / np.asarray(
+        steps.std, np.float32
+    )
     return np.ascontiguousarray(real, info.dtype or np.float32)

@@ -101,8 +101,8 @@ def _from_python(source: Any, inputs: Sequence[InputInfo], description: str, lim
         from fewbit.data.npz import rows
 
         arrays = {str(k): np.asarray(v) for k, v in source.items()}
-        count = len(next(iter(arrays.values()))) if arrays else 0
-        return DataSource(lambda: rows(arrays, inputs), inputs, description=description, count=count, limit=limit)
+        held = len(next(iter(arrays.values()))) if arrays else 0
+        return DataSource(lambda: rows(arrays, inputs), inputs, description=description, count=held, limit=limit)
     if isinstance(source, np.ndarray):
         if len(inputs) != 1:
             raise DataError(
@@ -140,13 +140,19 @@ def _from_path(path: Path, inputs: Sequence[InputInfo], limit: int | None, prepr
     if path.is_dir():
         files = npz.numbered_files(path)
         if files:
-            make = lambda: npz.read_files(files, inputs)  # noqa: E731
-            return DataSource(make, inputs, description=str(path), count=len(files), limit=limit)
+            return DataSource(
+                lambda: npz.read_files(files, inputs), inputs, description=str(path), count=len(files), limit=limit
+            )
         pictures = images.find(path)
         if pictures:
             pipeline = images.pipeline(preprocess, inputs)
-            make = lambda: images.read(pictures, pipeline, inputs)  # noqa: E731
-            return DataSource(make, inputs, description=str(path), count=len(pictures), limit=limit)
+            return DataSource(
+                lambda: images.read(pictures, pipeline, inputs),
+                inputs,
+                description=str(path),
+                count=len(pictures),
+                limit=limit,
+            )
         raise DataError(f"{path} holds neither .npz files nor images")
     if not path.exists():
         raise DataError(f"{path} does not exist; give an .npz, a folder of .npz or images, or FILE.py:NAME")

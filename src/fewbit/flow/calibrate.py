@@ -37,7 +37,6 @@ from fewbit.targets import Target
 _SHIFT_SAMPLES = 12  # means over positions converge fast
 _REBALANCE_SAMPLES = 16  # for the shape of a distribution whose extremes are known
 _CHECK_SAMPLES = 8
-_NOISE_SAMPLES = 2  # of the search for the nodes to blame; ranks need no more
 _ROUNDS = 3
 DEFAULT_MIN_SQNR = 20.0  # the noise is then a hundredth of the signal; below it answers begin to change
 _MOST_WORK = 0.25  # of the multiplications that may go back to float unasked
@@ -45,6 +44,27 @@ _HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _WORTH_IT = 3.0  # dB: less is not worth a layer in float
 _NAMED = 5  # layers in a note; the plan names all
 _MARGIN = 1.0  # dB more than asked for: the noises of nodes add up only roughly
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How far to go.
+
+    samples: for calibration (None: all). values: of a sample and site that enter the histogram. shifts: whether biases are
+    corrected for rounded activations too. noise_samples: of the search for the layers to blame, 0 for no search.
+    """
+
+    samples: int | None
+    values: int
+    shifts: bool
+    noise_samples: int
+
+
+EFFORTS = {
+    "fast": Effort(samples=32, values=4096, shifts=False, noise_samples=0),
+    "standard": Effort(samples=128, values=8192, shifts=True, noise_samples=2),
+    "max": Effort(samples=None, values=65536, shifts=True, noise_samples=8),
+}
 
 
 @dataclass
@@ -58,6 +78,7 @@ class Calibrator:
     target: Target
     threads: int
     progress: Progress
+    effort: Effort = EFFORTS["standard"]
     source: DataSource | None = None
     stats: dict[str, TensorStats] = field(default_factory=dict)
     grids: dict[str, float] = field(default_factory=dict)
@@ -72,7 +93,7 @@ class Calibrator:
         plan = replace(plan, calibration={"samples": samples, "source": self.source.description})
         plan = balance(self.hub, plan, self.stats)
         plan = choose_ranges(plan, {**self.stats, **self._divided(plan, self.source)}, self.grids)
-        shifts = self._shifts(plan, self.source)
+        shifts = self._shifts(plan, self.source) if self.effort.shifts else {}
         return correct_biases(self.hub, scale_weights(self.hub, plan), self.stats, shifts)
 
     def _look(self, plan: Plan, source: DataSource) -> None:
@@ -87,7 +108,9 @@ class Calibrator:
         finder = GridFinder(info.name for info in hub_inputs(self.hub) if info.name in sites)
         with self.progress.task("calibrating", source.count) as advance:
             feeds = finder.watch(source.feeds())
-            self.stats |= collect(self.hub, sites, feeds, threads=self.threads, advance=advance)
+            self.stats |= collect(
+                self.hub, sites, feeds, max_values=self.effort.values, threads=self.threads, advance=advance
+            )
         self.grids |= finder.found()
 
     def _divided(self, plan: Plan, source: DataSource) -> dict[str, TensorStats]:
@@ -137,9 +160,11 @@ def repair(job: Calibrator, recipe: Recipe, plan: Plan, min_sqnr: float | None) 
         found = perturbations(hub, plan) if reached < wanted else []
         if not found:
             break
-        with job.progress.task("finding the layers to blame", len(found) * _NOISE_SAMPLES) as advance:
+        with job.progress.task(
+            "finding the layers to blame", len(found) * min(job.effort.noise_samples, len(feeds))
+        ) as advance:
             noise = noise_of_nodes(
-                hub, found, feeds[:_NOISE_SAMPLES], ignore=states, threads=job.threads, advance=advance
+                hub, found, feeds[: job.effort.noise_samples], ignore=states, threads=job.threads, advance=advance
             )
         left = share - sum(work.get(name, 0.0) for name in blamed)
         worst, expected = worst_nodes(noise, wanted + _MARGIN, work, left)

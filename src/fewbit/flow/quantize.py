@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fewbit.core.stats import TensorStats
 from fewbit.data import DataSource
 from fewbit.errors import ModelError, OutputError, PlanError, RecipeError
-from fewbit.flow.calibrate import Calibrator, repair
+from fewbit.flow.calibrate import EFFORTS, Calibrator, repair
 from fewbit.flow.common import hub_inputs, samples_for, synthetic_feed, target_for
 from fewbit.formats.onnx.lower import lower
 from fewbit.graph.hub import Hub
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-DEFAULT_SAMPLES = 128  # more change ranges and means little; `limit` asks for them
 _VERIFY_SAMPLES = 8
 _TIMING_ROUNDS = 7
 _SLOWER = 0.95  # a ratio nearer to 1 is within the noise of a quick look
@@ -110,6 +109,7 @@ def quantize(
     *,
     limit: int | None = None,
     preprocess: str | None = None,
+    effort: str = "standard",
     plan: str | Path | Plan | None = None,
     exclude: Sequence[str] = (),
     keep_names: bool = False,
@@ -127,7 +127,8 @@ def quantize(
         recipe: a built-in name, a YAML or JSON file, or rules as a dictionary.
         target: where the model will run; `fewbit targets list` shows the names.
         out: file to write; None returns the model without writing it.
-        limit: how many samples to use (128).
+        limit: how many samples to use (by effort: 32, 128, all).
+        effort: `fast`, `standard` or `max`: samples, and whether layers to blame are searched for.
         plan: a plan made before, perhaps edited: its decisions and numbers are used as they are.
         exclude: op types or name patterns to leave in float.
         keep_names: keep the names of inner nodes and values, which take space, in the file.
@@ -147,12 +148,14 @@ def quantize(
         raise ModelError(f"{_name(model)} cannot be quantized: {quantized}; give the float model")
     check_weights(hub)
     chosen = target_for(target)
+    if effort not in EFFORTS:
+        raise RecipeError(f"effort {effort!r} does not exist; use {', '.join(EFFORTS)}")
     _check_output(out)
     source = (
         None
         if data is None
         else samples_for(
-            data, hub_inputs(hub), limit=limit or DEFAULT_SAMPLES, preprocess=preprocess, purpose="calibration"
+            data, hub_inputs(hub), limit=limit or EFFORTS[effort].samples, preprocess=preprocess, purpose="calibration"
         )
     )
     stats: dict[str, TensorStats] = {}
@@ -161,13 +164,13 @@ def quantize(
         _check_plan(resolved, hub, chosen.name)
     else:
         wanted = Recipe.get(recipe).excluding(exclude)
-        job = Calibrator(hub, chosen, threads, progress)
+        job = Calibrator(hub, chosen, threads, progress, EFFORTS[effort])
         if resolve(hub, wanted, chosen).edges():
             job.source = samples_for(
                 source, hub_inputs(hub), limit=None, preprocess=None, purpose=f"recipe {wanted.name}"
             )
         resolved = job.plan(wanted)
-        if job.source is not None and min_sqnr != 0:
+        if job.source is not None and min_sqnr != 0 and job.effort.noise_samples:
             resolved = repair(job, wanted, resolved, min_sqnr)
         stats = job.stats
     if not resolved.edges() and not resolved.constants():

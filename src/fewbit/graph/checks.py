@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
 
 from fewbit.errors import ModelError
 from fewbit.graph.hub import ONNX_DOMAINS
+from fewbit.graph.nodes_check import check_node
 
 if TYPE_CHECKING:
     import onnx
@@ -21,6 +22,7 @@ def check_proto(proto: onnx.ModelProto, label: str) -> None:
     """
     import onnx
 
+    _drop_damaged_text(proto, ("producer_name", "producer_version", "domain", "doc_string"))
     if not proto.HasField("graph"):
         raise ModelError(f"{label} is not an ONNX model: it has no graph")
     if not proto.graph.node and not proto.graph.output:
@@ -29,6 +31,8 @@ def check_proto(proto: onnx.ModelProto, label: str) -> None:
         raise ModelError(f"{label} has no outputs")
     if not proto.graph.node:
         raise ModelError(f"{label} has an empty graph: no nodes")
+    if proto.ir_version < 1:
+        raise ModelError(f"{label} has no IR version: it is damaged or was made by hand")
     if proto.ir_version > onnx.IR_VERSION:
         raise ModelError(
             f"{label} has IR version {proto.ir_version}, newer than {onnx.IR_VERSION} of the installed onnx "
@@ -48,6 +52,11 @@ def check_proto(proto: onnx.ModelProto, label: str) -> None:
 def _check_graph(
     graph: onnx.GraphProto, outer: set[str], versions: dict[str, int], functions: set[tuple[str, str]], label: str
 ) -> None:
+    if not isinstance(graph.name, str):
+        raise ModelError(f"{label} has a graph whose name is not UTF-8 text; the file is damaged, copy it again")
+    _drop_damaged_text(graph, ("doc_string",))
+    for item in (*graph.input, *graph.output, *graph.value_info, *graph.node, *graph.initializer):
+        _drop_damaged_text(item, ("doc_string",))
     _densify(graph)
     drop_untyped(graph)
     names: set[str] = set()
@@ -55,6 +64,9 @@ def _check_graph(
         if info.name in names:
             raise ModelError(f"{label} has two inputs named {info.name!r}")
         names.add(info.name)
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        if info.type.HasField("tensor_type") and info.type.tensor_type.elem_type != 0:
+            _check_type(info.type.tensor_type.elem_type, info.name, label)
     inputs = set(names)
     initializers: set[str] = set()
     for tensor in graph.initializer:
@@ -81,6 +93,10 @@ def _check_graph(
                 f"{label} imports no operator set of domain {shown!r}, which {_title(node)} needs: it is truncated or "
                 f"was made by hand; add the opset_import"
             )
+        check_node(node, versions, label)
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                _check_data(attribute.t, label)
         for name in node.input:
             if name and name not in visible:
                 raise ModelError(f"{label}: {_title(node)} reads {name!r}, which nothing in the graph makes")
@@ -94,14 +110,33 @@ def _check_graph(
 
 def _check_data(tensor: onnx.TensorProto, label: str) -> None:
     """A tensor without data, which onnx_ir would take for zeros."""
+    _check_type(tensor.data_type, tensor.name, label)
+    if any(size < 0 for size in tensor.dims):
+        raise ModelError(f"{label}: tensor {tensor.name!r} has the impossible shape {tuple(tensor.dims)}")
     fields = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data", "external_data")
     if 0 in tensor.dims or tensor.HasField("raw_data") or any(len(getattr(tensor, field)) for field in fields):
         return
     raise ModelError(f"{label}: tensor {tensor.name!r} of shape {tuple(tensor.dims)} has no data; copy the file again")
 
 
+def _check_type(number: int, name: str, label: str) -> None:
+    try:
+        known = ir.DataType(number) != ir.DataType.UNDEFINED
+    except ValueError:
+        known = False
+    if not known:
+        raise ModelError(f"{label}: tensor {name!r} has the unknown data type {number}")
+
+
 def _title(node: onnx.NodeProto) -> str:
     return f"node {node.name!r} ({node.op_type})" if node.name else f"a {node.op_type} node"
+
+
+def _drop_damaged_text(message: Any, fields: tuple[str, ...]) -> None:
+    """Clear documentation that is not UTF-8: protobuf reads it as bytes and then cannot write it."""
+    for field in fields:
+        if not isinstance(getattr(message, field), str):
+            message.ClearField(field)
 
 
 def drop_untyped(graph: onnx.GraphProto) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import onnx_ir as ir
 
@@ -27,13 +27,14 @@ _STAND_INS: dict[str, tuple[str, tuple[int, ...] | None]] = {
 }
 
 
-class _Hollow(ir.TensorProtocol):
-    """A tensor's type and shape without its bytes."""
+class _Hollow:
+    """A tensor's type and shape without its bytes: what serialization asks for."""
 
     def __init__(self, tensor: ir.TensorProtocol) -> None:
         self.name = tensor.name
-        self.dtype = tensor.dtype
-        self.shape = tensor.shape
+        self.dtype, self.shape = tensor.dtype, tensor.shape
+        self.size, self.nbytes = tensor.size, tensor.nbytes
+        self.size, self.nbytes = tensor.size, tensor.nbytes
         self.doc_string = None
         self.metadata_props: dict[str, str] = {}
 
@@ -71,7 +72,7 @@ def hollow_proto(model: ir.Model) -> onnx.ModelProto:
 
     def hollow(_: ir.Value, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
         if tensor.nbytes > _SMALL:
-            return _Hollow(tensor)  # type: ignore[abstract]  # serialization asks for no more
+            return cast(ir.TensorProtocol, _Hollow(tensor))
         return in_memory(tensor)
 
     with swapped_tensors(model, hollow):

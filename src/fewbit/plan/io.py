@@ -37,7 +37,8 @@ def save(plan: Plan, path: str | Path) -> None:
 
     from fewbit.graph.atomic import atomic_files
 
-    path, arrays = Path(path), {}
+    path = Path(path)
+    arrays: Arrays = {}
     document = to_dict(plan, arrays)
     if arrays:
         data = serialize({k: np.ascontiguousarray(v) for k, v in sorted(arrays.items())})
@@ -156,7 +157,7 @@ def from_dict(document: dict[str, Any], arrays: Arrays) -> Plan:
             None if readers is None else tuple(readers),
             item.get("group"),
             item.get("channel_axis"),
-            None if bounds is None else tuple(float(b) for b in bounds),
+            None if bounds is None else (float(bounds[0]), float(bounds[1])),
             item.get("through", "identity"),
             np.asarray(array(item["balance"]), np.float32) if "balance" in item else None,
         )

@@ -16,7 +16,7 @@ def legalize(hub: Hub, plans: Mapping[str, NodePlan], sites: Mapping[str, SitePl
     """The sites with the bounds of absorbed activations and the channel axis that their readers use."""
     result = dict(sites)
     for node in hub.nodes():
-        plan = plans[node.name]
+        plan = plans[str(node.name)]
         if plan.absorbs:
             activation = fused_activation(node)
             if activation is not None:

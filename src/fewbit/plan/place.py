@@ -33,8 +33,8 @@ def place(
     """The sites, by value name, and for each value that a passthrough node makes the site whose scale it has."""
     sites: dict[str, SitePlan] = {}
     origin: dict[str, str] = {}
-    positions = {node.name: i for i, node in enumerate(hub.nodes())}
-    by_name = {node.name: node for node in hub.nodes()}
+    positions = {str(node.name): i for i, node in enumerate(hub.nodes())}
+    by_name = {str(node.name): node for node in hub.nodes()}
 
     def edge(value: ir.Value, setting: Setting, reader: str | None, reason: str) -> None:
         name = str(value.name)
@@ -48,7 +48,7 @@ def place(
             return
         producer = value.producer()
         bounds = _FUNCTION_BOUNDS.get(producer.op_type) if producer is not None else None
-        site = Site(name, "edge", positions[producer.name] if producer is not None else -1)
+        site = Site(name, "edge", positions[str(producer.name)] if producer is not None else -1)
         spec = QSpec(setting.activation.dtype, PER_TENSOR, symmetric=setting.activation.symmetric)
         sites[name] = SitePlan(
             site,
@@ -62,10 +62,10 @@ def place(
     def constant(value: ir.Value, spec: QSpec, node: ir.Node, method: str, reason: str) -> None:
         name = str(value.name)
         if name not in sites:
-            sites[name] = SitePlan(Site(name, "constant", positions[node.name]), spec, reason, method=method)
+            sites[name] = SitePlan(Site(name, "constant", positions[str(node.name)]), spec, reason, method=method)
 
     for node in hub.nodes():
-        plan, setting = plans[node.name], settings[node.name]
+        plan, setting = plans[str(node.name)], settings[str(node.name)]
         if plan.form in ("integer", "passthrough"):
             for value in data_inputs(node):
                 edge(value, setting, node.name, f"read by the integer kernel of {node.name}")
@@ -76,10 +76,10 @@ def place(
         if plan.form == "integer":
             operand = constant_operand(hub, node) if node.op_type in ("Add", "Mul") else None
             if operand is not None:
-                value = node.inputs[operand[0]]
-                assert value is not None  # constant_operand found it
-                spec = QSpec(setting.activation.dtype, PER_TENSOR, symmetric=False)
-                constant(value, spec, node, "minmax", f"constant operand of {node.name}")
+                held = node.inputs[operand[0]]
+                assert held is not None  # constant_operand found it
+                per_tensor = QSpec(setting.activation.dtype, PER_TENSOR, symmetric=False)
+                constant(held, per_tensor, node, "minmax", f"constant operand of {node.name}")
             if quantizes_output(node, plans, target):
                 absorbed = by_name[plan.absorbs] if plan.absorbs else None
                 output = (absorbed or node).outputs[0]
@@ -88,11 +88,11 @@ def place(
             for value, spec in _weights(hub, node, plan, setting, target):
                 constant(value, spec, node, setting.weight.range, f"weight of {node.name}: {plan.reason}")
         if plan.form == "float" and setting.compute != "float":
-            for value in node.inputs:
-                if value is not None and str(value.name) not in sites and _only_float_readers(value, plans):
-                    spec = _exact_format(hub, value)
-                    if spec is not None:
-                        constant(value, spec, node, "exact", f"{spec.dtype} holds it exactly")
+            for read in node.inputs:
+                if read is not None and str(read.name) not in sites and _only_float_readers(read, plans):
+                    exact = _exact_format(hub, read)
+                    if exact is not None:
+                        constant(read, exact, node, "exact", f"{exact.dtype} holds it exactly")
     return sites, origin
 
 

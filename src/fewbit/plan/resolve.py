@@ -20,7 +20,12 @@ def resolve(hub: Hub, recipe: Recipe, target: Target) -> Plan:
         RecipeError: a rule matches nothing.
     """
     nodes = [
-        (node.name, node.op_type, [node.name, *(str(o.name) for o in node.outputs)], weight_of(node) is not None)
+        (
+            str(node.name),
+            node.op_type,
+            [str(node.name), *(str(o.name) for o in node.outputs)],
+            weight_of(node) is not None,
+        )
         for node in hub.nodes()
     ]
     settings = recipe.settings(nodes)

@@ -33,15 +33,15 @@ def select(hub: Hub, settings: Mapping[str, Setting], target: Target) -> dict[st
     nodes = hub.nodes()
     for node in nodes:
         if node.op_type in HEAVY:
-            plans[node.name] = _heavy(hub, node, settings[node.name], target.rule(node.op_type))
+            plans[str(node.name)] = _heavy(hub, node, settings[str(node.name)], target.rule(node.op_type))
     _forward(hub, nodes, plans, settings, target)
     _backward(nodes, plans)
-    return {node.name: plans[node.name] for node in nodes}
+    return {str(node.name): plans[str(node.name)] for node in nodes}
 
 
 def quantizes_output(node: ir.Node, plans: Mapping[str, NodePlan], target: Target) -> bool:
     """Whether an integer node writes integers."""
-    plan = plans[node.name]
+    plan = plans[str(node.name)]
     if plan.form != "integer":
         return False
     output = target.rule(node.op_type).output
@@ -52,7 +52,9 @@ def quantizes_output(node: ir.Node, plans: Mapping[str, NodePlan], target: Targe
 
 def _heavy(hub: Hub, node: ir.Node, setting: Setting, rule: OpRule) -> NodePlan:
     def decide(form: Form, reason: str, weight: str | None = None) -> NodePlan:
-        return NodePlan(node.name, node.op_type, form, reason, weight, bias_correction=setting.weight.bias_correction)
+        return NodePlan(
+            str(node.name), node.op_type, form, reason, weight, bias_correction=setting.weight.bias_correction
+        )
 
     weight = weight_of(node)
     if weight is None:
@@ -66,15 +68,12 @@ def _heavy(hub: Hub, node: ir.Node, setting: Setting, rule: OpRule) -> NodePlan:
         return decide("float", setting.reason)
     if weight.value.dtype != ir.DataType.FLOAT:
         return decide("float", f"the weight is {weight.value.dtype}, not float32")
-    wanted: tuple[Form, ...] = {
-        "integer": ("integer", "dynamic", "storage"),
-        "dynamic": ("dynamic", "storage"),
-        "storage": ("storage",),
-    }[setting.compute]
-    if not setting.weight.dtype.is_integer:
-        wanted = ("storage",)
-    if node.op_type not in RECURRENT and setting.compute == "integer":
-        wanted = tuple(form for form in wanted if form != "dynamic")
+    wanted: tuple[Form, ...] = ("storage",)
+    if setting.weight.dtype.is_integer and setting.compute == "dynamic":
+        wanted = ("dynamic", "storage")
+    elif setting.weight.dtype.is_integer and setting.compute == "integer":
+        # A recurrent layer may be dynamic where all else is static; other ops are asked for by name.
+        wanted = ("dynamic", "storage") if node.op_type in RECURRENT else ("integer", "storage")
     for form in wanted:
         if form not in rule.forms:
             continue
@@ -103,7 +102,7 @@ def _refuse(hub: Hub, node: ir.Node, form: Form, setting: Setting, rule: OpRule)
         attributes = node.attributes
         if attributes.get_float("alpha", 1.0) != 1.0 or attributes.get_float("beta", 1.0) != 1.0:
             return "alpha and beta differ from 1"
-        if attributes.get_int("transA", 0):
+        if attributes.get_int("transA", False):
             return "the activation is transposed"
         if len(node.inputs) > 2 and node.inputs[2] is not None and not is_constant(node.inputs[2]):
             return "the bias is not constant"
@@ -150,23 +149,23 @@ def _forward(
     integers: set[ir.Value] = set()  # made as integers
     liftable: set[ir.Value] = {v for v in hub.graph.inputs if is_float(v)}  # float, but may be quantized before a move
     for node in nodes:
-        if node.name in plans:  # heavy, or an activation that its producer absorbed
-            if plans[node.name].form == "absorbed":
+        if str(node.name) in plans:  # heavy, or an activation that its producer absorbed
+            if plans[str(node.name)].form == "absorbed":
                 continue
         else:
-            plans[node.name] = _follow(hub, node, settings[node.name], target, integers, liftable)
-        plan = plans[node.name]
+            plans[str(node.name)] = _follow(hub, node, settings[str(node.name)], target, integers, liftable)
+        plan = plans[str(node.name)]
         if plan.form == "integer" and target.rule(node.op_type).output != "never":
             activation = fused_activation(node)
             if (
                 activation is not None
                 and activation.node.op_type in target.fused_activations
                 and activation.lo <= 0.0 <= activation.hi
-                and settings[activation.node.name].compute != "float"
+                and settings[str(activation.node.name)].compute != "float"
             ):
-                plans[node.name] = replace(plan, absorbs=activation.node.name)
-                plans[activation.node.name] = NodePlan(
-                    activation.node.name,
+                plans[str(node.name)] = replace(plan, absorbs=activation.node.name)
+                plans[str(activation.node.name)] = NodePlan(
+                    str(activation.node.name),
                     activation.node.op_type,
                     "absorbed",
                     f"the saturation of {node.name}'s output does it",
@@ -188,7 +187,7 @@ def _follow(
     liftable: set[ir.Value],
 ) -> NodePlan:
     def decide(form: Form, reason: str) -> NodePlan:
-        return NodePlan(node.name, node.op_type, form, reason)
+        return NodePlan(str(node.name), node.op_type, form, reason)
 
     rule = target.rule(node.op_type)
     if node.domain not in ("", "ai.onnx"):
@@ -219,7 +218,7 @@ def _follow(
         return decide("float", "not all of its inputs are integers: converting them costs more than it saves")
     if node.op_type in ("Add", "Mul") and len(inputs) == 1 and constant_operand(hub, node) is None:
         return decide("float", "its constant is not finite float32")
-    if node.op_type == "AveragePool" and node.attributes.get_int("ceil_mode", 0):
+    if node.op_type == "AveragePool" and node.attributes.get_int("ceil_mode", False):
         return decide("float", "QLinearAveragePool counts padding differently with ceil_mode")
     return decide("integer", f"its inputs are integers and the target has an integer {node.op_type}")
 
@@ -231,7 +230,8 @@ def _refuse_move(hub: Hub, node: ir.Node) -> str | None:
         return "cubic Resize has no integer kernel"
     if node.op_type == "Pad" and node.attributes.get_string("mode", "constant") == "constant":
         value = node.inputs[2] if len(node.inputs) > 2 else None
-        if value is not None and (not is_constant(value) or float(hub.constant(value).reshape(-1)[0]) != 0.0):
+        fill = hub.constant(value)
+        if value is not None and (fill is None or float(fill.reshape(-1)[0]) != 0.0):
             return "pads with a value other than 0"
     if node.op_type == "Clip" and not all(is_constant(v) for v in node.inputs[1:] if v is not None):
         return "its bounds are not constant"
@@ -247,7 +247,7 @@ def _read_by_integer_kernels(value: ir.Value, plans: Mapping[str, NodePlan], tar
     if value.is_graph_output() or not readers:
         return False
     for reader in readers:
-        plan = plans.get(reader.name)
+        plan = plans.get(str(reader.name))
         if plan is not None and plan.form == "integer":
             continue
         moves = plan is None and "passthrough" in target.rule(reader.op_type).forms
@@ -259,15 +259,15 @@ def _read_by_integer_kernels(value: ir.Value, plans: Mapping[str, NodePlan], tar
 def _backward(nodes: list[ir.Node], plans: dict[str, NodePlan]) -> None:
     """Nodes that do no heavy work stay integer only where an integer kernel reads them."""
     for node in reversed(nodes):
-        plan = plans[node.name]
+        plan = plans[str(node.name)]
         if node.op_type in HEAVY or plan.form not in ("integer", "passthrough"):
             continue
         outputs = list(node.outputs)
         if plan.absorbs:
             outputs += [o for reader in node.outputs[0].consumers() for o in reader.outputs]
-        readers = {reader.name for output in outputs for reader in output.consumers()} - {plan.absorbs}
+        readers = {str(reader.name) for output in outputs for reader in output.consumers()} - {plan.absorbs}
         if any(plans[name].form in ("integer", "passthrough") for name in readers if name in plans):
             continue
-        plans[node.name] = replace(plan, form="float", absorbs=None, reason="only float nodes read it")
+        plans[str(node.name)] = replace(plan, form="float", absorbs=None, reason="only float nodes read it")
         if plan.absorbs:
             plans[plan.absorbs] = replace(plans[plan.absorbs], form="float", reason="only float nodes read it")

@@ -26,7 +26,7 @@ def share(
         return name
 
     for node in hub.nodes():
-        if node.op_type == "Concat" and plans[node.name].form == "passthrough":
+        if node.op_type == "Concat" and plans[str(node.name)].form == "passthrough":
             names = [origin.get(str(v.name), str(v.name)) for v in data_inputs(node)]
             for name in names[1:]:
                 parent[root(name)] = root(names[0])

@@ -33,7 +33,7 @@ def constant_operand(hub: Hub, node: ir.Node) -> tuple[int, NDArray[np.float32]]
         if value is not None and is_constant(value):
             array = hub.constant(value)
             if array is not None and array.dtype == np.float32 and array.size and np.isfinite(array).all():
-                return index, array
+                return index, array.astype(np.float32, copy=False)
     return None
 
 

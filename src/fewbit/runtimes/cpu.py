@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,10 +32,8 @@ def cpu_features() -> CpuFeatures:
     """Features of this machine's CPU."""
     machine = platform.machine().lower()
     text = ""
-    try:
+    with suppress(OSError):  # not Linux: the flags stay unknown
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        pass  # not Linux: the flags stay unknown
     fields: dict[str, str] = {}
     for line in text.splitlines():
         key, _, value = line.partition(":")

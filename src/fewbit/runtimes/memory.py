@@ -47,7 +47,7 @@ def peak_memory(model: str | Path, feed: Mapping[str, np.ndarray[Any, Any]], thr
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "feed.npz"
-        np.savez(path, **feed)
+        np.savez(path, **dict(feed))  # type: ignore[arg-type]
         command = [sys.executable, "-c", _CHILD, str(model), str(path), str(threads)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,9 +1,9 @@
-"""Balance: edges whose channels differ in range are divided channel by channel, at no cost at run time.
+"""Balance: edges whose channels differ in range are divided channel by channel.
 
 An edge that a convolution or Gemm makes, and that only depthwise convolutions read, is balanced by the weights on both
-sides, which have one scale a channel anyway (cross-layer equalization). A float edge that integer nodes read is balanced by a quantizer with one scale a channel (the
-migration of SmoothQuant, without its extra multiplication). A clipped activation (ReLU6) keeps factor 1 in the channels
-that reach its bound: their clipping stays where it was.
+sides, which have one scale a channel anyway (cross-layer equalization). A float edge that integer nodes read is balanced
+by a multiplication before its quantizer (the migration of SmoothQuant). A clipped activation (ReLU6) keeps factor 1 in
+the channels that reach its bound: their clipping stays where it was.
 """
 
 from __future__ import annotations

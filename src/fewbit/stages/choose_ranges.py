@@ -41,11 +41,11 @@ def choose_ranges(plan: Plan, stats: Mapping[str, TensorStats], grids: Mapping[s
             high = min(high, max(bound[1] for bound in bounds if bound is not None))
         params = _on_grid(merged, spec, [(grids or {}).get(site.site.name) for site in members])
         if params is not None:
-            members = [replace(site, method="grid") for site in members]
+            method = "grid"
         else:
             params = params_from_range(np.float64(low), np.float64(high), spec)
         for site in members:
-            chosen[site.site.name] = replace(site, params=params)
+            chosen[site.site.name] = replace(site, params=params, method=method)
     return plan.with_sites(chosen)
 
 

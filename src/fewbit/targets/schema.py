@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fewbit.spec import DType, Rounding
+from fewbit.spec import INT32, DType, Rounding
 
 Form = Literal["integer", "passthrough", "dynamic", "storage", "absorbed", "float"]
 """How a node computes.
@@ -59,7 +59,7 @@ class Target:
     ops: dict[str, OpRule] = field(repr=False)
     weight_bits: int = 8
     fused_activations: tuple[str, ...] = ("Relu", "Clip")
-    bias: DType = DType("int", 32)
+    bias: DType = INT32
     rounding: Rounding = "half_even"
     facts: tuple[str, ...] = field(default=(), repr=False)
 

@@ -17,9 +17,10 @@ def range_(stats: TensorStats, spec: QSpec, *, through: str = "identity") -> tup
     """(low, high) that minimizes E[(f(x) - f(q(x)))²] over the histogram.
 
     f is the identity, or a saturating function that alone reads the value (`through`, a name of
-    `fewbit.core.ranges.through.FUNCTIONS`): what it flattens may be clipped. Values outside are clipped: their error is exact. Values inside are taken as uniform within a step Δ, which gives
-    Δ²/12; those nearer to zero than Δ/2 become zero, so their error is x² (Banner et al. 2019, "Post training 4-bit
-    quantization of convolutional networks for rapid-deployment", equations 3 to 5, without an assumed distribution).
+    `fewbit.core.ranges.through.FUNCTIONS`): what it flattens may be clipped. Values outside are clipped: their error is
+    exact. Values inside are taken as uniform within a step Δ, which gives Δ²/12; those nearer to zero than Δ/2 become
+    zero, so their error is x² (Banner et al. 2019, "Post training 4-bit quantization of convolutional networks for
+    rapid-deployment", equations 3 to 5, without an assumed distribution).
     """
     low, high = min(stats.minimum, 0.0), max(stats.maximum, 0.0)
     error = _Error(stats, through)
@@ -47,8 +48,8 @@ def _around(current: float, extreme: float, step: float) -> NDArray[np.float64]:
     if step == 1.0:
         return extreme * np.linspace(_SMALLEST, 1.0, _CANDIDATES)
     ends = current + extreme * np.linspace(-0.5, 0.5, _CANDIDATES // 2) * step
-    bounds = sorted((extreme * _SMALLEST, extreme))
-    return np.clip(ends, *bounds)
+    low, high = sorted((extreme * _SMALLEST, extreme))
+    return np.clip(ends, low, high)
 
 
 class _Error:

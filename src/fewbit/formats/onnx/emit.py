@@ -116,7 +116,7 @@ class Emitter:
         return View(output, dtype, float(params.scale), zero_point, made)
 
     def scalar(self, value: float) -> ir.Value:
-        return self.constant(np.float32(value).reshape(()), "scale")
+        return self.constant(np.asarray(value, np.float32), "scale")
 
     def dequantize(self, view: View) -> ir.Value:
         """DequantizeLinear of a view, made once."""
@@ -144,7 +144,7 @@ class Emitter:
         inputs: list[ir.Value | None] = [self.constant(integers, hint), self.constant(scale, "scale")]
         if zero_point:
             inputs.append(self.constant(np.zeros(scale.shape, integers.dtype), "zp"))
-        attributes = {"axis": axis} if scale.ndim else {}
+        attributes: dict[str, Any] = {"axis": axis} if scale.ndim else {}
         return self.node("DequantizeLinear", inputs, "dq", dtype=ir.DataType.FLOAT, **attributes)[0]
 
 

@@ -111,9 +111,10 @@ class _Lowering:
         for reader, index in list(old.uses()):
             reader.replace_input_with(index, new)
         self._become_output(old, new)
-        for table in (self.views, self.dynamic):
-            if old in table:
-                table[new] = table.pop(old)  # type: ignore[operator]
+        if old in self.views:
+            self.views[new] = self.views.pop(old)
+        if old in self.dynamic:
+            self.dynamic[new] = self.dynamic.pop(old)
 
     def _become_output(self, old: ir.Value, new: ir.Value) -> None:
         """A new value takes the name of an old one, and its place among the graph outputs."""
@@ -247,8 +248,8 @@ class _Lowering:
         if bias is not None:
             outputs = weight_of(node)
             assert outputs is not None
-            width = outputs.value.shape[outputs.out_axis]  # type: ignore[index]
-            flat = np.ascontiguousarray(np.broadcast_to(bias.reshape(-1), (int(width),)))
+            width = outputs.shape[outputs.out_axis]
+            flat = np.ascontiguousarray(np.broadcast_to(bias.reshape(-1), (width,)))
             inputs.append(integer_bias(self.emit, flat, view.scale, scale))
         return self.emit.node("Gemm", inputs, "gemm", dtype=ir.DataType.FLOAT)[0]
 
@@ -311,9 +312,9 @@ class _Lowering:
                 if reader.graph is not graph:
                     reader.replace_input_with(index, self.emit.dequantize(view))
         for output in list(graph.outputs):
-            view = self.views.get(output)
-            if view is not None and view.made:
-                real = self.emit.dequantize(view)
+            made = self.views.get(output)
+            if made is not None and made.made:
+                real = self.emit.dequantize(made)
                 if real.is_graph_output():
                     (real,) = self.emit.node("Identity", [real], "output", dtype=ir.DataType.FLOAT)
                 self._become_output(output, real)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -70,6 +72,8 @@ def gather_rows(emit: Emitter, plan: Plan, node: ir.Node) -> ir.Value:
     site = plan.sites[str(table.name)]
     assert site.spec is not None
     hint, axis = str(table.name), node.attributes.get_int("axis", 0)
+    stored: NDArray[Any]
+    scale: NDArray[np.float32] | None
     if not site.spec.dtype.is_integer:
         array = emit.hub.constant(table)
         assert array is not None
@@ -100,7 +104,7 @@ def dynamic_matmul(emit: Emitter, plan: Plan, node: ir.Node, ranges: dict[ir.Val
     weight = weight_of(node)
     assert weight is not None
     integers, weight_scale = integers_of(emit, plan, node, weight.value)
-    if node.op_type == "Gemm" and node.attributes.get_int("transB", 0):
+    if node.op_type == "Gemm" and node.attributes.get_int("transB", False):
         integers = np.ascontiguousarray(integers.T)
     vector = weight_scale.reshape(-1) if weight_scale.size > 1 else weight_scale.reshape(())
     inputs: list[ir.Value | None] = [quantized, emit.constant(integers, str(weight.value.name)), zero_point]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,9 @@ def coco_map(outputs: Sequence[Outputs], labels: Labels) -> float:
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
         raise MissingExtraError("pycocotools", "detection", "metric map") from error
-    truths, found, kinds = [], [], set()
+    truths: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    kinds: set[int] = set()
     for image, ((first, *_), label) in enumerate(zip(outputs, labels, strict=True), 1):
         detections = np.asarray(first, np.float64).reshape(-1, first.shape[-1])
         if detections.shape[-1] != 6:
