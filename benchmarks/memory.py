@@ -45,8 +45,6 @@ def main() -> None:
                 str(count),
                 "--data",
                 f"{source}:samples({count})",
-                "--min-sqnr",
-                "0",
             ]
             cost = run(command, Path(scratch) / "log")
             print(

@@ -6,7 +6,7 @@ import pytest
 from fewbit.core.affine import fake_quantize
 from fewbit.core.balance import balance_factors
 from fewbit.core.floats import exact_step, is_exact_float16, to_float16
-from fewbit.core.weights.bias import output_shift
+from fewbit.core.weights.bias import output_shift, tap_coverage
 from fewbit.core.weights.scales import weight_params
 from fewbit.errors import InputError
 from fewbit.spec import INT4, INT8, QSpec
@@ -97,3 +97,16 @@ def test_balance_stretches_quiet_channels_and_keeps_fixed_ones() -> None:
     assert kept.tolist() == [1.0, 1.0, 0.25]
     even, nothing = balance_factors(ones, ones, ones, table, levels=255, weight_levels=127, depthwise=True)
     assert even.tolist() == [1.0, 1.0, 1.0] and nothing == 0.0
+
+
+@pytest.mark.parametrize(
+    ("size", "taps", "options", "shares"),
+    [
+        (4, 3, {"stride": 1, "dilation": 1, "before": 1, "after": 1}, [0.75, 1.0, 0.75]),
+        (4, 3, {"stride": 2, "dilation": 1, "before": 0, "after": 1}, [1.0, 1.0, 0.5]),
+        (5, 3, {"stride": 1, "dilation": 2, "before": 2, "after": 2}, [0.6, 1.0, 0.6]),
+        (8, 3, {"stride": 1, "dilation": 1, "before": 0, "after": 0}, [1.0, 1.0, 1.0]),
+    ],
+)
+def test_taps_in_the_padding_add_nothing(size: int, taps: int, options: dict[str, int], shares: list[float]) -> None:
+    assert tap_coverage(size, taps, **options).tolist() == shares

@@ -184,6 +184,62 @@ class TestGraphs:
         assert hub.constant(hub.value("s")).tolist() == [0, 5, 0, 7]
 
 
+class TestNodes:
+    """What an operator's definition forbids."""
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            (node("Conv", ["x"], ["y"]), "has 1 inputs; the operator has 2 to 3"),
+            (node("Relu", ["x"], ["y", "z"]), "has 2 outputs; the operator has 1"),
+            (node("Concat", ["x", "x"], ["y"]), "lacks its attribute 'axis'"),
+            (node("Softmax", ["x"], ["y"], axis=0.5), "'axis' of a wrong type"),
+            (node("Relu", ["x"], ["y"], slope=0.5), "an attribute 'slope', which the operator has not"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else value.op_type,
+    )
+    def test_wrong(self, wrong, message):
+        assert message in problem(model([wrong], ["x:f[1,3,8,8]"], ["y:f"]))
+
+    def test_attributes_without_type_or_value(self):
+        for fields, message in (({}, "without a type"), ({"type": onnx.AttributeProto.TENSOR}, "without a value")):
+            wrong = node("ConstantOfShape", ["x"], ["y"])
+            wrong.attribute.append(onnx.AttributeProto(name="value", **fields))
+            assert message in problem(model([wrong], ["x:i[1]"], ["y:f"]))
+
+    def test_text_that_is_not_utf8(self):
+        data = model([node("Relu", ["x"], ["y"], name="abcdef")], ["x:f"], ["y:f"]).SerializeToString()
+        broken = onnx.ModelProto()
+        broken.ParseFromString(data.replace(b"abcdef", b"abc\xffef"))
+        assert "not UTF-8" in problem(broken)
+
+    def test_documentation_that_is_not_utf8_is_dropped(self):
+        proto = conv()
+        proto.doc_string = proto.graph.node[0].doc_string = "abcdef"
+        broken = onnx.ModelProto()
+        broken.ParseFromString(proto.SerializeToString().replace(b"abcdef", b"abc\xffef"))
+        assert load(broken).fingerprint() == load(conv_like(proto)).fingerprint()
+
+    def test_an_input_without_a_type(self):
+        proto = conv()
+        proto.graph.input[0].ClearField("type")
+        assert "input 'x' has no data type" in problem(proto)
+
+    def test_an_unknown_data_type(self):
+        proto = conv()
+        proto.graph.initializer[0].data_type = 99
+        assert "unknown data type 99" in problem(proto)
+
+
+def conv_like(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same without documentation."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    copy.ClearField("doc_string")
+    copy.graph.node[0].ClearField("doc_string")
+    return copy
+
+
 class TestExternalData:
     def save(self, folder: Path, **fields: str) -> Path:
         """A model whose weight lies in data.bin; `fields` replace what it says about that."""

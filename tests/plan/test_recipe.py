@@ -48,7 +48,7 @@ def test_exclude_takes_op_types_and_name_patterns() -> None:
 def test_demoting_takes_names_literally() -> None:
     nodes = [("conv[0]", "Conv", ["conv[0]"], True), ("conv0", "Conv", ["conv0"], True)]
     settings = RECIPES["int8"].demoting({"conv[0]": "because"}).settings(nodes)
-    assert settings["conv[0]"].compute == "float" and settings["conv[0]"].reason == "because"
+    assert settings["conv[0]"].compute == "storage" and settings["conv[0]"].reason == "because"
     assert settings["conv0"].compute == "integer"
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from fewbit.capture.collect import collect, site_shapes
@@ -20,7 +21,7 @@ from fewbit.formats.onnx.lower import lower
 from fewbit.graph.facts import state_inputs
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
-from fewbit.plan.plan import Plan
+from fewbit.plan.plan import Plan, SitePlan
 from fewbit.plan.recipe import Recipe
 from fewbit.plan.resolve import resolve
 from fewbit.plan.wiring import integer_source
@@ -35,8 +36,8 @@ from fewbit.stages.scale_weights import scale_weights
 from fewbit.targets import Target
 
 _SHIFT_SAMPLES = 12  # means over positions converge fast
-_REBALANCE_SAMPLES = 16  # for the shape of a distribution whose extremes are known
-_CHECK_SAMPLES = 8
+_REBALANCE_SAMPLES = 8  # for the shape of a distribution whose extremes are known
+_CHECK_SAMPLES = 4
 _ROUNDS = 3
 DEFAULT_MIN_SQNR = 20.0  # the noise is then a hundredth of the signal; below it answers begin to change
 _MOST_WORK = 0.25  # of the multiplications that may go back to float unasked
@@ -82,6 +83,13 @@ class Calibrator:
     source: DataSource | None = None
     stats: dict[str, TensorStats] = field(default_factory=dict)
     grids: dict[str, float] = field(default_factory=dict)
+    _lowered: tuple[Mapping[str, SitePlan], ir.Model] | None = None
+
+    def lower(self, plan: Plan) -> ir.Model:
+        """The quantized model of a plan; that of the last plan is kept."""
+        if self._lowered is None or self._lowered[0] is not plan.sites:
+            self._lowered = (plan.sites, lower(self.hub, plan))
+        return self._lowered[1]
 
     def plan(self, recipe: Recipe) -> Plan:
         """The recipe's plan, with all numbers."""
@@ -151,12 +159,12 @@ def repair(job: Calibrator, recipe: Recipe, plan: Plan, min_sqnr: float | None) 
     wanted = DEFAULT_MIN_SQNR if min_sqnr is None else min_sqnr
     states = {s.output for s in state_inputs(hub) if s.output is not None} if min_sqnr is None else set()
     feeds: list[Mapping[str, NDArray[np.generic]]] = list(islice(source.feeds(), _CHECK_SAMPLES))
-    work = node_work(hub, feeds[0])
     share = _MOST_WORK if min_sqnr is None else 1.0
     blamed: dict[str, str] = {}
+    work: dict[str, float] = {}
     notes: list[str] = []
     for _ in range(_ROUNDS):
-        reached = output_sqnr(hub, plan, feeds, states)
+        reached = output_sqnr(hub, job.lower(plan), feeds, states)
         found = perturbations(hub, plan) if reached < wanted else []
         if not found:
             break
@@ -166,6 +174,7 @@ def repair(job: Calibrator, recipe: Recipe, plan: Plan, min_sqnr: float | None) 
             noise = noise_of_nodes(
                 hub, found, feeds[: job.effort.noise_samples], ignore=states, threads=job.threads, advance=advance
             )
+        work = work or node_work(hub, feeds[0])
         left = share - sum(work.get(name, 0.0) for name in blamed)
         worst, expected = worst_nodes(noise, wanted + _MARGIN, work, left)
         if expected < wanted:
@@ -210,8 +219,8 @@ def node_work(hub: Hub, feed: Mapping[str, NDArray[np.generic]]) -> dict[str, fl
 
 
 def output_sqnr(
-    hub: Hub, plan: Plan, feeds: Sequence[Mapping[str, NDArray[np.generic]]], ignore: Collection[str] = ()
+    hub: Hub, quantized: ir.Model, feeds: Sequence[Mapping[str, NDArray[np.generic]]], ignore: Collection[str] = ()
 ) -> float:
     """The least SQNR in dB over the numeric outputs, in the runtime."""
-    outputs = compare_outputs(open_session(hub.model), open_session(lower(hub, plan)), feeds)
+    outputs = compare_outputs(open_session(hub.model), open_session(quantized), feeds)
     return min((o.sqnr for o in outputs if o.per_sample and o.name not in ignore), default=float("inf"))

@@ -13,12 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewbit.core.stats import TensorStats
 from fewbit.data import DataSource
 from fewbit.errors import ModelError, OutputError, PlanError, RecipeError
 from fewbit.flow.calibrate import EFFORTS, Calibrator, repair
 from fewbit.flow.common import hub_inputs, samples_for, synthetic_feed, target_for
-from fewbit.formats.onnx.lower import lower
 from fewbit.graph.hub import Hub
 from fewbit.graph.load import check_weights, find_quantization, load
 from fewbit.graph.save import is_large, save
@@ -158,13 +156,12 @@ def quantize(
             data, hub_inputs(hub), limit=limit or EFFORTS[effort].samples, preprocess=preprocess, purpose="calibration"
         )
     )
-    stats: dict[str, TensorStats] = {}
+    job = Calibrator(hub, chosen, threads, progress, EFFORTS[effort])
     if plan is not None:
         resolved = plan if isinstance(plan, Plan) else Plan.load(str(plan))
         _check_plan(resolved, hub, chosen.name)
     else:
         wanted = Recipe.get(recipe).excluding(exclude)
-        job = Calibrator(hub, chosen, threads, progress, EFFORTS[effort])
         if resolve(hub, wanted, chosen).edges():
             job.source = samples_for(
                 source, hub_inputs(hub), limit=None, preprocess=None, purpose=f"recipe {wanted.name}"
@@ -172,13 +169,12 @@ def quantize(
         resolved = job.plan(wanted)
         if job.source is not None and min_sqnr != 0 and job.effort.noise_samples:
             resolved = repair(job, wanted, resolved, min_sqnr)
-        stats = job.stats
     if not resolved.edges() and not resolved.constants():
         why = Counter(f"{n.op}: {n.reason}" for n in resolved.nodes.values()).most_common(1)
         raise ModelError(
             f"{_name(model)} has nothing to quantize with recipe {resolved.recipe}: {why[0][0] if why else 'no nodes'}"
         )
-    exported = lower(hub, resolved)
+    exported = job.lower(resolved)
     with _staging(out) as folder:
         staged = Path(folder) / (Path(out).name if out is not None else "model.onnx")
         save(exported, staged, compact=not keep_names)
@@ -195,7 +191,7 @@ def quantize(
         _float_bytes(model, hub),
         size,
         verification,
-        saturation(resolved, stats),
+        saturation(resolved, job.stats),
         _notes(resolved, chosen.facts, verification),
         time.perf_counter() - started,
     )

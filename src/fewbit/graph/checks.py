@@ -38,6 +38,11 @@ def check_proto(proto: onnx.ModelProto, label: str) -> None:
             f"{label} has IR version {proto.ir_version}, newer than {onnx.IR_VERSION} of the installed onnx "
             f"{onnx.__version__}; update onnx or export with an older version"
         )
+    for info in proto.graph.input:
+        if info.type.WhichOneof("value") is None or (
+            info.type.HasField("tensor_type") and info.type.tensor_type.elem_type == 0
+        ):
+            raise ModelError(f"{label}: the input {info.name!r} has no data type")
     versions = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in proto.opset_import}
     newest = onnx.defs.onnx_opset_version()
     if versions.get("", 0) > newest:
@@ -104,7 +109,7 @@ def _check_graph(
             for subgraph in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
                 _check_graph(subgraph, visible, versions, functions, label)
     for info in graph.output:
-        if info.name not in visible:
+        if info.name not in names:  # an outer value has to go through an Identity
             raise ModelError(f"{label}: the output {info.name!r} is made by nothing in the graph")
 
 
@@ -140,12 +145,16 @@ def _drop_damaged_text(message: Any, fields: tuple[str, ...]) -> None:
 
 
 def drop_untyped(graph: onnx.GraphProto) -> None:
-    """Remove what is said about inner values without their type, as some converters do: onnx_ir cannot save it."""
+    """Remove what is said about inner values and outputs without their type, as some converters do: onnx_ir cannot save
+    it."""
     infos = graph.value_info
     typed = [i for i in infos if not i.type.HasField("tensor_type") or i.type.tensor_type.elem_type != 0]
     if len(typed) < len(infos):
         del infos[:]
         infos.extend(typed)
+    for info in (*graph.input, *graph.output):
+        if info.type.HasField("tensor_type") and info.type.tensor_type.elem_type == 0:
+            info.ClearField("type")
 
 
 def _densify(graph: onnx.GraphProto) -> None:

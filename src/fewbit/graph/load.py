@@ -87,7 +87,8 @@ def _read(path: Path) -> onnx.ModelProto:
                 raise ModelError(
                     f"{path} has {size} bytes and protobuf's limit is {PROTOBUF_LIMIT}; save it with external data"
                 )
-            data = start + file.read()
+            file.seek(0)
+            data = file.read()
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist") from None
     except OSError as error:
@@ -122,17 +123,26 @@ def _own_tensors(model: ir.Model, label: str) -> None:
     """Replace tensors that wrap a TensorProto by arrays: the wrapper copies the bytes on each access."""
     for graph in all_graphs(model):
         for value in graph.initializers.values():
-            tensor = value.const_value
-            if isinstance(tensor, ir.serde.TensorProtoTensor) and tensor.dtype != ir.DataType.STRING:
-                try:
-                    array = tensor.numpy()
-                except (ValueError, TypeError, AssertionError) as error:
-                    shape = tuple(tensor.shape.numpy())
-                    raise ModelError(
-                        f"{label}: the data of tensor {value.name!r} does not fit its type {tensor.dtype.name} and "
-                        f"shape {shape}: {error}"
-                    ) from None
-                value.const_value = ir.Tensor(array, dtype=tensor.dtype, shape=tensor.shape, name=value.name)
+            if value.const_value is not None:
+                value.const_value = _owned(value.const_value, str(value.name), label)
+        for node in graph:
+            for name, attribute in list(node.attributes.items()):
+                if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
+                    tensor = _owned(attribute.as_tensor(), str(node.outputs[0].name if node.outputs else name), label)
+                    node.attributes[name] = ir.AttrTensor(name, tensor)
+
+
+def _owned(tensor: ir.TensorProtocol, name: str, label: str) -> ir.TensorProtocol:
+    if not isinstance(tensor, ir.serde.TensorProtoTensor) or tensor.dtype == ir.DataType.STRING:
+        return tensor
+    try:
+        array = tensor.numpy()
+    except (ValueError, TypeError, AssertionError) as error:
+        raise ModelError(
+            f"{label}: the data of tensor {name!r} does not fit its type {tensor.dtype.name} and shape "
+            f"{tuple(tensor.shape.numpy())}: {error}"
+        ) from None
+    return ir.Tensor(array, dtype=tensor.dtype, shape=tensor.shape, name=tensor.name)
 
 
 def find_quantization(hub: Hub) -> str | None:

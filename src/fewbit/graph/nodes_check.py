@@ -27,13 +27,16 @@ def check_node(node: onnx.NodeProto, versions: dict[str, int], label: str) -> No
     versions: the operator sets that the model imports. Operators that onnx does not know are not checked.
     """
     where = f"{label}: node {node.name!r} ({node.op_type})"
-    for text in (node.name, node.op_type, node.domain, *node.input, *node.output):
+    for text in (node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)):
         if not isinstance(text, str):
             raise ModelError(f"{where} has a name that is not UTF-8 text; the file is damaged, copy it again")
     domain = "" if node.domain == "ai.onnx" else node.domain
     for attribute in node.attribute:
         if attribute.type == 0 and not attribute.ref_attr_name:
             raise ModelError(f"{where} has an attribute {attribute.name!r} without a type")
+        field = {attribute.TENSOR: "t", attribute.GRAPH: "g"}.get(attribute.type)
+        if field is not None and not attribute.ref_attr_name and not attribute.HasField(field):
+            raise ModelError(f"{where} has an attribute {attribute.name!r} without a value")
     schema = _schema(node.op_type, versions[domain], domain) if domain in versions else None
     if schema is None:
         return
@@ -50,7 +53,7 @@ def check_node(node: onnx.NodeProto, versions: dict[str, int], label: str) -> No
             if name.startswith("__"):
                 continue  # private marks of a tool; runtimes allow them
             raise ModelError(f"{where} has an attribute {name!r}, which the operator has not")
-        if not attribute.ref_attr_name and attribute.type != int(expected.type.value):
+        if not attribute.ref_attr_name and attribute.type != expected.type.value:  # type: ignore[attr-defined]
             raise ModelError(f"{where} has an attribute {name!r} of a wrong type")
     for name, expected in schema.attributes.items():
         if expected.required and name not in given:

@@ -135,8 +135,10 @@ class Recipe:
         return replace(self, rules=self.rules + rules)
 
     def demoting(self, reasons: Mapping[str, str]) -> Recipe:
-        """The same recipe with these nodes (by exact name) in float, each for its reason."""
-        rules = tuple(Rule(Match(exact=name), compute="float", reason=why) for name, why in reasons.items())
+        """The same recipe with these nodes (by exact name) in float arithmetic, each for its reason; their weights are
+        stored as float16, which costs nothing."""
+        half = {"dtype": DType("float", 16)}
+        rules = tuple(Rule(Match(exact=n), compute="storage", weight=half, reason=why) for n, why in reasons.items())
         return replace(self, rules=self.rules + rules)
 
     def settings(self, nodes: Sequence[tuple[str, str, Sequence[str], bool]]) -> dict[str, Setting]:

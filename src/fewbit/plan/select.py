@@ -80,8 +80,8 @@ def _heavy(hub: Hub, node: ir.Node, setting: Setting, rule: OpRule) -> NodePlan:
         refused = _refuse(hub, node, form, setting, rule)
         if refused is None:
             return decide(form, _why(form, node, setting, rule), name)
-    size = weight.value.shape.numpy() if weight.value.shape is not None else ()
-    return decide("float", _refuse(hub, node, "storage", setting, rule) or rule.why or f"weight of shape {size}")
+    refused = _refuse(hub, node, "storage", setting, rule) or rule.why or f"the target has no narrow {node.op_type}"
+    return decide("float", f"{setting.reason}; {refused}" if setting.reason else refused)
 
 
 def _refuse(hub: Hub, node: ir.Node, form: Form, setting: Setting, rule: OpRule) -> str | None:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from fewbit.core.affine import fake_quantize
 from fewbit.core.stats import TensorStats
-from fewbit.core.weights.bias import output_shift
+from fewbit.core.weights.bias import output_shift, tap_coverage
+from fewbit.graph.edit import integers, text
 from fewbit.graph.facts import bias_add
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import Weight, weight_of
@@ -68,11 +69,13 @@ def _shift(
     if seen.channel_mean.size != weight.groups * real.shape[weight.in_axis]:
         return None  # the samples were reshaped on the way: no means of these channels
     factors = input_balance(plan, node)
+    inside = _coverage(hub, node)
+    error *= inside
     units = 1.0 if factors is None else factors
     axes: dict[str, int] = {"out_axis": weight.out_axis, "in_axis": weight.in_axis, "groups": weight.groups}
     shift = output_shift(error, seen.channel_mean / units, **axes)
     if moved is not None and moved.size == seen.channel_mean.size:
-        error += real  # the rounded weights
+        error += real * inside  # the rounded weights
         shift += output_shift(error, moved / units, **axes)
     return shift
 
@@ -90,3 +93,38 @@ def _bias(hub: Hub, node: ir.Node, weight: Weight) -> NDArray[np.float64] | None
     if array is None or array.size not in (1, width):
         return None
     return np.broadcast_to(np.asarray(array, np.float64).reshape(-1), (width,))
+
+
+def _coverage(hub: Hub, node: ir.Node) -> NDArray[np.float32] | float:
+    """How often each tap of a convolution's kernel lies inside its input; 1 where the input's size is not known."""
+    shape = hub.shape(node.inputs[0])
+    if node.op_type != "Conv" or shape is None:
+        return 1.0
+    weight = hub.shape(node.inputs[1])
+    kernel = [int(n) for n in (weight or ())[2:] if isinstance(n, int)]
+    sizes = [n for n in shape[2:] if isinstance(n, int)]
+    count = len(kernel)
+    if len(sizes) != count or len(shape) != count + 2:
+        return 1.0
+    strides, dilations = integers(node, "strides", [1] * count), integers(node, "dilations", [1] * count)
+    pads = integers(node, "pads", [0] * 2 * count)
+    mode = text(node, "auto_pad", "NOTSET")
+    table: NDArray[np.float64] = np.ones(())
+    for axis, size in enumerate(sizes):
+        before, after = pads[axis], pads[axis + count]
+        if mode.startswith("SAME"):
+            reach = (kernel[axis] - 1) * dilations[axis] + 1
+            total = max((-(-size // strides[axis]) - 1) * strides[axis] + reach - size, 0)
+            before, after = (
+                (total // 2, total - total // 2) if mode == "SAME_UPPER" else (total - total // 2, total // 2)
+            )
+        inside = tap_coverage(
+            size,
+            kernel[axis],
+            stride=strides[axis],
+            dilation=dilations[axis],
+            before=before,
+            after=after,
+        )
+        table = table[..., None] * inside
+    return table.astype(np.float32)

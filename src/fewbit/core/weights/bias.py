@@ -28,3 +28,21 @@ def output_shift(
     outputs, inputs = table.shape
     means = np.asarray(input_mean, np.float64).reshape(groups, inputs)
     return np.einsum("goi,gi->go", table.reshape(groups, outputs // groups, inputs), means).reshape(outputs)
+
+
+def tap_coverage(size: int, taps: int, *, stride: int, dilation: int, before: int, after: int) -> NDArray[np.float64]:
+    """For each tap of a kernel along one axis, the share of output positions at which it lies inside the input.
+
+    Outside lies padding, which is exactly zero: an error of that tap adds nothing there. On small maps that is most of
+    the border, and a correction that ignored it would overshoot.
+
+    Args:
+        size: of the input axis. before, after: padding.
+
+    Returns:
+        shape (taps,), within 0..1.
+    """
+    reach = (taps - 1) * dilation + 1
+    outputs = max((size + before + after - reach) // stride + 1, 1)
+    position = np.arange(outputs)[None] * stride + np.arange(taps)[:, None] * dilation - before
+    return ((position >= 0) & (position < size)).mean(1)
