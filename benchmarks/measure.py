@@ -71,4 +71,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     np.seterr(all="ignore")
+    os.environ["FEWBIT_FLUSH_DENORMALS"] = "1"
     main()

@@ -210,3 +210,31 @@ def test_a_model_without_anything_to_quantize_is_told(tmp_path: Path) -> None:
     model = b.save(tmp_path / "relu.onnx", {"x": (1, 4)}, ["y"])
     refused(fewbit("quantize", model, "-o", tmp_path / "out.onnx"), "nothing to quantize")
     assert not (tmp_path / "out.onnx").exists()
+
+
+def test_the_float_model_is_not_overwritten(tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(demo.MODEL.read_bytes())
+    refused(fewbit("quantize", model, "-o", model, "--data", demo.CALIBRATION), "is the model itself")
+    assert model.read_bytes() == demo.MODEL.read_bytes()
+
+
+def test_a_plan_that_cannot_be_saved_stops_the_work_before_it_starts(tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    options = ["--data", demo.CALIBRATION, "--save-plan", tmp_path / "no" / "plan.json"]
+    refused(fewbit("quantize", demo.MODEL, "-o", out, *options), "plan.json", "does not exist")
+    assert not out.exists()
+
+
+def test_interrupting_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    source = tmp_path / "source.py"
+    source.write_text(
+        "import numpy as np, os, signal\n"
+        "def samples():\n"
+        "    yield {'image': np.zeros((1, 1, 8, 8), np.float32)}\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    yield {'image': np.zeros((1, 1, 8, 8), np.float32)}\n"
+    )
+    done = fewbit("quantize", demo.MODEL, "-o", tmp_path / "out.onnx", "--data", f"{source}:samples")
+    assert done.returncode == 130 and "interrupted" in done.stderr and "Traceback" not in done.stderr
+    assert {p.name for p in tmp_path.iterdir()} - {"__pycache__"} == {"source.py"}

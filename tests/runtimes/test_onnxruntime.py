@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +55,15 @@ def test_memory_is_that_of_a_fresh_process(tmp_path: Path) -> None:
 def test_cpu_features() -> None:
     cpu = cpu_features()
     assert cpu.name and cpu.cores >= 1 and cpu.vnni in (True, False, None)
+
+
+def test_the_callers_arithmetic_is_left_alone(tmp_path: Path) -> None:
+    """Flushing denormals is a mode of the thread: a library must not leave it on."""
+    code = (
+        "import numpy as np, sys; from fewbit.runtimes.onnxruntime import open_session\n"
+        "session = open_session(sys.argv[1])\n"
+        "session.run({'x': np.zeros((1, 3, 8, 8), np.float32)})\n"
+        "assert np.float32(1e-40) * np.float32(0.5) > 0\n"
+    )
+    model = conv_relu_conv(tmp_path / "m.onnx")
+    subprocess.run([sys.executable, "-c", code, str(model)], check=True)

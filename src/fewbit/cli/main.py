@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -40,10 +41,19 @@ def _main(
         typer.echo(context.get_help())
 
 
+INTERRUPTED = 130
+
+
+def _interrupted() -> NoReturn:
+    sys.stderr.write("fewbit: interrupted; no file was left half-written\n")
+    sys.exit(INTERRUPTED)
+
+
 def run() -> None:
     """Run the command and exit with its code: 0 done, 2 wrong input, 3 no candidate, 130 interrupted, 1 else."""
     from fewbit.errors import FewbitError
 
+    os.environ.setdefault("FEWBIT_FLUSH_DENORMALS", "1")  # see fewbit.runtimes.onnxruntime; this process is our own
     try:
         app()
     except FewbitError as error:
@@ -52,8 +62,11 @@ def run() -> None:
         sys.stderr.write(f"fewbit: {' '.join(str(error).split())}\n")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        sys.stderr.write("fewbit: interrupted; nothing was written\n")
-        sys.exit(130)
+        _interrupted()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer turns Ctrl-C inside a command into this exit, without a word
+            _interrupted()
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from fewbit.progress import SILENT, Advance, Progress
+
+_LINE_SECONDS = 10.0
 
 
 def show(result: Any, as_json: bool, render: Callable[[dict[str, Any]], Any]) -> None:
@@ -44,7 +47,7 @@ class Terminal:
 
         console = Console(stderr=True)
         if not console.is_terminal:
-            yield lambda _: None
+            yield _Lines(label, total)
             return
         columns = (
             SpinnerColumn(),
@@ -59,3 +62,22 @@ class Terminal:
 
     def note(self, text: str) -> None:
         sys.stderr.write(text + "\n")
+
+
+class _Lines:
+    """Progress where there is no terminal: a line every ten seconds."""
+
+    def __init__(self, label: str, total: int | None) -> None:
+        self.label, self.total, self.done = label, total, 0
+        self.started = self.told = time.monotonic()
+
+    def __call__(self, steps: int) -> None:
+        self.done += steps
+        now = time.monotonic()
+        if now - self.told < _LINE_SECONDS:
+            return
+        self.told = now
+        left = ""
+        if self.total:
+            left = f" of {self.total}, {(now - self.started) / self.done * (self.total - self.done):.0f} s left"
+        sys.stderr.write(f"{self.label}: {self.done}{left}\n")

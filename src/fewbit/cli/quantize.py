@@ -55,12 +55,14 @@ def command(
 ) -> None:
     """Quantize a model, check the result in the runtime, and say what was done."""
     from fewbit.cli.output import progress_for, show
-    from fewbit.errors import RecipeError
+    from fewbit.errors import OutputError, RecipeError
     from fewbit.flow.quantize import quantize
     from fewbit.report.quantize import render
 
     if format_ != "onnx":
         raise RecipeError(f"format {format_!r} does not exist in this version; use onnx")
+    if save_plan is not None and not save_plan.absolute().parent.is_dir():
+        raise OutputError(f"{save_plan} cannot be written: the folder {save_plan.parent} does not exist")
     result = quantize(
         model,
         data,

@@ -148,7 +148,7 @@ def quantize(
     chosen = target_for(target)
     if effort not in EFFORTS:
         raise RecipeError(f"effort {effort!r} does not exist; use {', '.join(EFFORTS)}")
-    _check_output(out)
+    _check_output(out, model)
     source = (
         None
         if data is None
@@ -251,13 +251,15 @@ def _check_plan(plan: Plan, hub: Hub, target: str) -> None:
         raise PlanError(f"the plan is for target {plan.target}, not {target}; give --target {plan.target}")
 
 
-def _check_output(out: str | Path | None) -> None:
+def _check_output(out: str | Path | None, model: Any) -> None:
     """Fail before the work, not after it."""
     if out is None:
         return
     path = Path(out)
     if path.is_dir():
         raise OutputError(f"{path} is a folder; give a file name in it")
+    if isinstance(model, str | Path) and path.exists() and path.samefile(model):
+        raise OutputError(f"{path} is the model itself; give another name, so that the float model is kept")
     if path.suffix not in (".onnx", ""):
         raise RecipeError(f"output {path} has the ending {path.suffix}; this target writes .onnx")
     if not path.parent.is_dir():

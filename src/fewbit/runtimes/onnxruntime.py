@@ -21,6 +21,11 @@ Outputs = list[NDArray[Any]]
 
 NAME = "onnxruntime"
 
+FLUSH_DENORMALS = "FEWBIT_FLUSH_DENORMALS"
+"""Environment variable: with 1, denormals count as zero in the runtime, so that a float model full of them is not timed as ten
+times too slow. The runtime sets the mode of the calling thread and leaves it so: the commands, whose process is their own, ask
+for it; the Python functions do not touch their caller's arithmetic."""
+
 
 class OrtSession:
     """One loaded model. `run` takes a feed with at least the model's inputs and gives all outputs in order."""
@@ -59,7 +64,7 @@ def open_session(
     optimized_path: str | None = None,
     config: Mapping[str, str] | None = None,
 ) -> OrtSession:
-    """Load a model. Denormals count as zero, so that a float model full of them is not timed as ten times too slow.
+    """Load a model.
 
     Args:
         model: a path, serialized bytes, or an onnx-ir model (larger than 2 GB: by path).
@@ -78,7 +83,8 @@ def open_session(
     options.intra_op_num_threads = threads
     level = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    if os.environ.get(FLUSH_DENORMALS) == "1":
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threads == 1 else "0")
     for key, value in (config or {}).items():
         options.add_session_config_entry(key, value)
