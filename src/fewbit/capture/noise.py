@@ -10,11 +10,15 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from fewbit.capture.probe import Probe
 from fewbit.graph.hub import Hub
 from fewbit.runtimes.onnxruntime import open_session
 from fewbit.spec import QParams
 
 Feed = Mapping[str, NDArray[Any]]
+Balance = tuple[int, NDArray[np.float32]]
+"""Channel axis, and the factors by which its channels are divided before they are quantized."""
+
 _SWITCHES = "fewbit_switches"
 
 
@@ -25,11 +29,11 @@ class Perturbation:
 
     node: str
     input: QParams | None
-    balance: tuple[int, NDArray[np.float32]] | None
+    balance: Balance | None
     weight_index: int
     weight: NDArray[np.float32]
     bias: NDArray[np.float32] | None
-    output: tuple[str, QParams, tuple[int, NDArray[np.float32]] | None] | None
+    output: tuple[str, QParams, Balance | None] | None
 
 
 def noise_of_nodes(
@@ -47,13 +51,16 @@ def noise_of_nodes(
 
     One graph computes every node both ways and a vector of switches chooses, so that one session serves all nodes.
     """
-    copy = hub.clone()
-    names = [str(o.name) for o in copy.graph.outputs]
-    build = _Builder(copy)
+    probe = Probe(hub)
+    names = [str(o.name) for o in probe.graph.outputs]
+    chosen = ir.Value(name=_SWITCHES, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["switches"]))
+    probe.graph.inputs.append(chosen)
+    nodes = {str(n.name): n for n in probe.hub.nodes()}
     for index, perturbation in enumerate(perturbations):
-        build.add(index, perturbation)
-    copy.graph.sort()
-    session = open_session(copy.model, threads=threads)
+        switch = probe.node("Gather", [chosen, probe.constant(np.array(index, np.int64))], axis=0)
+        _perturb(probe, nodes[perturbation.node], perturbation, switch)
+    probe.graph.sort()
+    session = open_session(probe.hub.model, threads=threads)
     count = len(perturbations)
     noise = np.zeros((count, len(session.outputs)))
     signal = np.zeros(len(session.outputs))
@@ -71,73 +78,40 @@ def noise_of_nodes(
     return {p.node: float(ratios[i].max()) for i, p in enumerate(perturbations)}
 
 
-class _Builder:
-    def __init__(self, hub: Hub) -> None:
-        self.hub, self.graph = hub, hub.graph
-        self.nodes = {str(n.name): n for n in hub.nodes()}
-        self.values = {str(v.name): v for v in hub.values()}
-        self.count = 0
-        self.switches = ir.Value(name=_SWITCHES, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["switches"]))
-        self.graph.inputs.append(self.switches)
+def _perturb(probe: Probe, node: ir.Node, p: Perturbation, switch: ir.Value) -> None:
+    """Compute a node both ways; its readers get the one that the switch chooses."""
+    inputs = list(node.inputs)
+    assert inputs[0] is not None
+    if p.input is not None:
+        inputs[0] = _rounded(probe, inputs[0], p.input, p.balance)
+    inputs[p.weight_index] = probe.constant(p.weight)
+    if p.bias is not None and node.op_type in ("Conv", "Gemm"):
+        inputs = [*inputs[:2], probe.constant(p.bias)]
+    output = probe.node(node.op_type, inputs, **{a.name: a.value for a in node.attributes.values()})
+    output.type, output.shape = node.outputs[0].type, node.outputs[0].shape
+    if p.output is not None and p.output[0] == node.outputs[0].name:
+        output = _rounded(probe, output, *p.output[1:])
+    _blend(probe, node.outputs[0], output, switch, list(node.outputs[0].uses()))
+    if p.output is not None and p.output[0] != node.outputs[0].name:  # that of the activation it absorbs
+        value = probe.values[p.output[0]]
+        readers = list(value.uses())
+        _blend(probe, value, _rounded(probe, value, *p.output[1:]), switch, readers)
 
-    def add(self, index: int, p: Perturbation) -> None:
-        node = self.nodes[p.node]
-        switch = self.node("Gather", [self.switches, self.constant(np.array(index, np.int64))], axis=0)
-        inputs = list(node.inputs)
-        assert inputs[0] is not None
-        if p.input is not None:
-            inputs[0] = self.rounded(inputs[0], p.input, p.balance)
-        inputs[p.weight_index] = self.constant(p.weight)
-        if p.bias is not None and node.op_type in ("Conv", "Gemm"):
-            inputs = [*inputs[:2], self.constant(p.bias)]
-        attributes = {a.name: a.value for a in node.attributes.values()}
-        output = self.node(node.op_type, inputs, **attributes)
-        output.type, output.shape = node.outputs[0].type, node.outputs[0].shape
-        if p.output is not None and p.output[0] == node.outputs[0].name:
-            output = self.rounded(output, *p.output[1:])
-        self.blend(node.outputs[0], output, switch)
-        if p.output is not None and p.output[0] != node.outputs[0].name:  # that of the activation it absorbs
-            value = self.values[p.output[0]]
-            readers = list(value.uses())
-            self.blend(value, self.rounded(value, *p.output[1:]), switch, readers)
 
-    def blend(self, value: ir.Value, other: ir.Value, switch: ir.Value, readers: list[Any] | None = None) -> None:
-        """The readers of a value (all, unless given) get value + switch · (other - value)."""
-        readers = list(value.uses()) if readers is None else readers
-        difference = self.node("Sub", [other, value])
-        mixed = self.node("Add", [value, self.node("Mul", [switch, difference])])
-        mixed.type, mixed.shape = value.type, value.shape
-        for reader, position in readers:
-            reader.replace_input_with(position, mixed)
-        for position, output in enumerate(self.graph.outputs):
-            if output is value:
-                self.graph.outputs[position] = mixed
+def _blend(probe: Probe, value: ir.Value, other: ir.Value, switch: ir.Value, readers: list[Any]) -> None:
+    """These readers of a value get value + switch · (other - value)."""
+    difference = probe.node("Sub", [other, value])
+    mixed = probe.node("Add", [value, probe.node("Mul", [switch, difference])])
+    mixed.type, mixed.shape = value.type, value.shape
+    for reader, position in readers:
+        reader.replace_input_with(position, mixed)
+    for position, output in enumerate(probe.graph.outputs):
+        if output is value:
+            probe.graph.outputs[position] = mixed
 
-    def rounded(self, value: ir.Value, params: QParams, balance: tuple[int, NDArray[np.float32]] | None) -> ir.Value:
-        factors = None
-        if balance is not None and value.shape is not None:
-            axis, vector = balance
-            rank = len(value.shape)
-            shape = [-1 if a == axis % rank else 1 for a in range(rank)]
-            factors = self.constant(vector.astype(np.float32).reshape(shape))
-            value = self.node("Div", [value, factors])
-        scale = self.constant(np.asarray(params.scale, np.float32).reshape(()))
-        zero = self.constant(np.asarray(params.zero_point).astype(params.spec.dtype.storage).reshape(()))
-        result = self.node("DequantizeLinear", [self.node("QuantizeLinear", [value, scale, zero]), scale, zero])
-        return result if factors is None else self.node("Mul", [result, factors])
 
-    def constant(self, array: NDArray[Any]) -> ir.Value:
-        self.count += 1
-        tensor = ir.tensor(array, name=f"fewbit_constant_{self.count}")
-        value = ir.Value(
-            name=tensor.name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
-        )
-        self.graph.register_initializer(value)
-        return value
-
-    def node(self, op: str, inputs: list[ir.Value | None] | list[ir.Value], **attributes: Any) -> ir.Value:
-        self.count += 1
-        made = ir.node(op, inputs, attributes=attributes, name=f"fewbit_node_{self.count}")
-        made.outputs[0].name = f"fewbit_value_{self.count}"
-        self.graph.append(made)
-        return made.outputs[0]
+def _rounded(probe: Probe, value: ir.Value, params: QParams, balance: Balance | None) -> ir.Value:
+    if balance is None or value.shape is None:
+        return probe.rounded(value, params)
+    factors = probe.along(balance[1], balance[0], len(value.shape))
+    return probe.node("Mul", [probe.rounded(probe.node("Div", [value, factors]), params), factors])

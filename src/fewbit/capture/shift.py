@@ -9,12 +9,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from fewbit.capture.probe import Probe
 from fewbit.graph.hub import Hub
 from fewbit.runtimes.onnxruntime import open_session
 from fewbit.spec import QParams
 
 Feed = Mapping[str, NDArray[Any]]
-_AXES_AS_INPUT = 18  # the opset from which reductions take their axes as an input
 
 
 def mean_shifts(
@@ -36,58 +36,22 @@ def mean_shifts(
     Returns:
         value name → shape (channels,), in the units of the undivided value.
     """
-    copy = hub.clone()
-    graph = copy.graph
-    values = {str(v.name): v for v in copy.values()}
+    probe = Probe(hub)
     outputs: list[ir.Value] = []
-    count = 0
-
-    def constant(array: NDArray[Any]) -> ir.Value:
-        nonlocal count
-        count += 1
-        tensor = ir.tensor(array, name=f"shift_constant_{count}")
-        value = ir.Value(
-            name=tensor.name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
-        )
-        graph.register_initializer(value)
-        return value
-
-    def node(op: str, inputs: list[ir.Value], **attributes: Any) -> ir.Value:
-        nonlocal count
-        count += 1
-        made = ir.node(op, inputs, attributes=attributes, name=f"shift_{op}_{count}")
-        made.outputs[0].name = f"shift_value_{count}"
-        graph.append(made)
-        return made.outputs[0]
-
-    def mean(value: ir.Value, axes: list[int]) -> ir.Value:
-        if not axes:
-            return node("Identity", [value])
-        if hub.opset >= _AXES_AS_INPUT:
-            return node("ReduceMean", [value, constant(np.asarray(axes, np.int64))], keepdims=0)
-        return node("ReduceMean", [value], axes=axes, keepdims=0)
-
     names = []
     for name, (axis, params, factors) in sites.items():
-        value = values[name]
+        value = probe.values[name]
         if value.shape is None:
             continue
         rank = len(value.shape)
-        channel = axis % rank
         if factors is not None:
-            shape = [-1 if a == channel else 1 for a in range(rank)]
-            value = node("Mul", [value, constant((1.0 / factors).astype(np.float32).reshape(shape))])
-        scale = constant(np.asarray(params.scale, np.float32).reshape(()))
-        zero = constant(np.asarray(params.zero_point).astype(params.spec.dtype.storage).reshape(()))
-        axes = [a for a in range(rank) if a != channel]
-        rounded = node("DequantizeLinear", [node("QuantizeLinear", [value, scale, zero]), scale, zero])
-        outputs += [mean(value, axes), mean(rounded, axes)]
+            value = probe.node("Mul", [value, probe.along(1.0 / factors, axis, rank)])
+        axes = [a for a in range(rank) if a != axis % rank]
+        outputs += [probe.reduce("ReduceMean", v, axes) for v in (value, probe.rounded(value, params))]
         names.append(name)
-    graph.outputs.clear()
-    graph.outputs.extend(outputs)
     if not names:
         return {}
-    session = open_session(copy.model, threads=threads)
+    session = open_session(probe.model(outputs), threads=threads)
     totals: dict[str, NDArray[np.float64]] = {}
     samples = 0
     for feed in feeds:

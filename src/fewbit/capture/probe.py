@@ -1,0 +1,71 @@
+"""A copy of a float graph with nodes added that look at its values: what taps, shifts and noise are built from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from fewbit.graph.hub import Hub
+from fewbit.spec import QParams
+
+_AXES_AS_INPUT = 18  # the opset from which reductions take their axes as an input
+
+
+class Probe:
+    """Adds nodes and constants to a copy of a hub. `values` are the copy's values by name."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub.clone()
+        self.graph = self.hub.graph
+        self.values = {str(v.name): v for v in self.hub.values()}
+        self._count = 0
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+
+    def constant(self, array: NDArray[Any]) -> ir.Value:
+        """An initializer; equal small ones are shared."""
+        key = (array.dtype.str, array.shape, array.tobytes() if array.size <= 64 else str(self._count).encode())
+        if key not in self._constants:
+            self._count += 1
+            tensor = ir.tensor(array, name=f"probe_constant_{self._count}")
+            value = ir.Value(
+                name=tensor.name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
+            )
+            self.graph.register_initializer(value)
+            self._constants[key] = value
+        return self._constants[key]
+
+    def node(self, op: str, inputs: Sequence[ir.Value | None], **attributes: Any) -> ir.Value:
+        """A new node of one output."""
+        self._count += 1
+        made = ir.node(op, inputs, attributes=attributes, name=f"probe_node_{self._count}")
+        made.outputs[0].name = f"probe_value_{self._count}"
+        self.graph.append(made)
+        return made.outputs[0]
+
+    def reduce(self, op: str, value: ir.Value, axes: list[int]) -> ir.Value:
+        """A reduction that drops the axes; without axes the value itself."""
+        if not axes:
+            return self.node("Identity", [value])
+        if self.hub.opset >= _AXES_AS_INPUT:
+            return self.node(op, [value, self.constant(np.asarray(axes, np.int64))], keepdims=0)
+        return self.node(op, [value], axes=axes, keepdims=0)
+
+    def along(self, vector: NDArray[np.floating], axis: int, rank: int) -> ir.Value:
+        """A vector shaped to broadcast along one axis of values of a rank."""
+        return self.constant(vector.astype(np.float32).reshape([-1 if a == axis % rank else 1 for a in range(rank)]))
+
+    def rounded(self, value: ir.Value, params: QParams) -> ir.Value:
+        """QuantizeLinear and DequantizeLinear by the parameters of a tensor."""
+        scale = self.constant(np.asarray(params.scale, np.float32).reshape(()))
+        zero = self.constant(np.asarray(params.zero_point).astype(params.spec.dtype.storage).reshape(()))
+        return self.node("DequantizeLinear", [self.node("QuantizeLinear", [value, scale, zero]), scale, zero])
+
+    def model(self, outputs: Sequence[ir.Value]) -> ir.Model:
+        """The copy with these outputs alone."""
+        self.graph.outputs.clear()
+        self.graph.outputs.extend(outputs)
+        return self.hub.model
