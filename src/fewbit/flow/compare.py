@@ -11,6 +11,7 @@ from fewbit.errors import ModelError
 from fewbit.flow.common import samples_for, session_inputs
 from fewbit.graph.hub import Hub
 from fewbit.graph.load import load
+from fewbit.graph.shapes import infer_shapes
 from fewbit.measure.compare import OutputComparison
 from fewbit.progress import SILENT, Progress
 from fewbit.runtimes.onnxruntime import open_session
@@ -79,6 +80,7 @@ def compare(
     )
     # The hub's form of the float model is what was quantized: names of fused nodes agree with it.
     left, right = load(float_model), load(quantized, normalize=False)
+    infer_shapes(right.model)  # the types of inner values are not stored
     names = [name for name in _common(left, right) if name not in real.outputs]
     notes = [] if names else ["the quantized model has no inner names: quantize with --keep-names to see the layers"]
     sessions = _tapped(left, names), _tapped(right, names)
@@ -101,7 +103,7 @@ def _common(left: Hub, right: Hub) -> list[str]:
     """Float values that nodes of both models make under one name, in the order of the float model."""
     import onnx_ir as ir
 
-    made = {str(o.name) for node in right.nodes() for o in node.outputs if o.dtype in (ir.DataType.FLOAT, None)}
+    made = {str(o.name) for node in right.nodes() for o in node.outputs if o.dtype == ir.DataType.FLOAT}
     ours = [str(o.name) for node in left.nodes() for o in node.outputs if o.dtype == ir.DataType.FLOAT]
     return [name for name in ours if name in made]
 
