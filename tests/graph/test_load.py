@@ -343,7 +343,8 @@ class TestExternalData:
 
     def run(self, code: str, *arguments: object) -> list[str]:
         """The lines that this code prints in a process of its own, the last one its peak memory in MB."""
-        code += "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+        # VmHWM is this program's own; ru_maxrss would start from the peak of the process that started it.
+        code += "\nprint(next(int(x.split()[1]) // 1024 for x in open('/proc/self/status') if x.startswith('VmHWM')))\n"
         command = [sys.executable, "-c", code, *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
