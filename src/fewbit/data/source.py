@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -160,8 +159,3 @@ def _from_path(path: Path, inputs: Sequence[InputInfo], limit: int | None, prepr
         raise DataError(f"{path} is not an .npz; give an .npz, a folder of .npz or images, or FILE.py:NAME")
     arrays, count = npz.open_npz(path)
     return DataSource(lambda: npz.rows(arrays, inputs), inputs, description=str(path), count=count, limit=limit)
-
-
-def subset(source: DataSource, count: int) -> list[Sample]:
-    """The first samples, held in memory."""
-    return list(islice(source, count))

@@ -181,8 +181,10 @@ def repair(job: Calibrator, recipe: Recipe, plan: Plan, min_sqnr: float | None) 
             first = sorted(noise, key=lambda name: -noise[name])[:_NAMED]
             part = sum(work.get(name, 0.0) for name in first)
             notes = [
-                f"8 bits leave {reached:.1f} dB at the outputs, most of the loss in {', '.join(first)} ({part:.0%} of the "
-                f"work); --min-sqnr {wanted:g} returns as many layers to float as it takes"
+                f"in 8 bits the outputs keep {reached:.1f} dB, most of the loss in {', '.join(first)} ({part:.0%} of the "
+                f"work)"
+                + (f"; {expected:.1f} dB are expected now" if expected >= reached + _WORTH_IT else "")
+                + f"; --min-sqnr {wanted:g} returns as many layers to float as it takes"
             ]
         if not worst or expected < reached + _WORTH_IT:
             break

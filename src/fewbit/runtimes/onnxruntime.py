@@ -137,14 +137,6 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:400]
 
 
-def concrete(shape: list[int | str | None], batch: int) -> tuple[int, ...]:
-    """A shape to feed: the first unknown axis is the batch, other unknown axes are 1."""
-    sizes = [n if isinstance(n, int) and n > 0 else 1 for n in shape]
-    if shape and not (isinstance(shape[0], int) and shape[0] > 0):
-        sizes[0] = batch
-    return tuple(sizes)
-
-
 NUMPY_TYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
