@@ -183,8 +183,7 @@ def repair(job: Calibrator, recipe: Recipe, plan: Plan, min_sqnr: float | None) 
             notes = [
                 f"in 8 bits the outputs keep {reached:.1f} dB, most of the loss in {', '.join(first)} ({part:.0%} of the "
                 f"work)"
-                + (f"; {expected:.1f} dB are expected now" if expected >= reached + _WORTH_IT else "")
-                + f"; --min-sqnr {wanted:g} returns as many layers to float as it takes"
+                f"; --min-sqnr {wanted:g} returns as many layers to float as it takes"
             ]
         if not worst or expected < reached + _WORTH_IT:
             break
@@ -194,8 +193,10 @@ def repair(job: Calibrator, recipe: Recipe, plan: Plan, min_sqnr: float | None) 
                 f"{wanted:g} dB are asked for"
             )
         plan = job.plan(recipe.demoting(blamed))
-        if expected < wanted:
-            break  # the work that may go back to float is used up
+        if expected < wanted:  # the work that may go back to float is used up
+            left_with = output_sqnr(hub, job.lower(plan), feeds, states)
+            notes.append(f"after that the outputs keep {left_with:.1f} dB on {len(feeds)} samples")
+            break
     if blamed:
         notes.insert(0, f"{len(blamed)} layers that 8 bits hurt most compute in float: {_some(blamed)}")
     return replace(plan, notes=(*plan.notes, *notes))
