@@ -163,8 +163,9 @@ def repair(job: Calibrator, recipe: Recipe, plan: Plan, min_sqnr: float | None) 
     blamed: dict[str, str] = {}
     work: dict[str, float] = {}
     notes: list[str] = []
+    first: list[str] = []
+    reached = output_sqnr(hub, job.lower(plan), feeds, states)
     for _ in range(_ROUNDS):
-        reached = output_sqnr(hub, job.lower(plan), feeds, states)
         found = perturbations(hub, plan) if reached < wanted else []
         if not found:
             break
@@ -174,29 +175,28 @@ def repair(job: Calibrator, recipe: Recipe, plan: Plan, min_sqnr: float | None) 
             noise = noise_of_nodes(
                 hub, found, feeds[: job.effort.noise_samples], ignore=states, threads=job.threads, advance=advance
             )
+        first = sorted(noise, key=lambda name: -noise[name])[:_NAMED]
         work = work or node_work(hub, feeds[0])
         left = share - sum(work.get(name, 0.0) for name in blamed)
         worst, expected = worst_nodes(noise, wanted + _MARGIN, work, left)
+        why = {
+            name: f"8 bits here alone leave {-10 * np.log10(max(noise[name], 1e-30)):.1f} dB at the output; "
+            f"{wanted:g} dB are asked for"
+            for name in worst
+        }
+        repaired = job.plan(recipe.demoting({**blamed, **why})) if worst else plan
+        after = output_sqnr(hub, job.lower(repaired), feeds, states) if worst else reached
+        if after < reached + _WORTH_IT:
+            break
+        plan, reached, blamed = repaired, after, {**blamed, **why}
         if expected < wanted:
-            first = sorted(noise, key=lambda name: -noise[name])[:_NAMED]
-            part = sum(work.get(name, 0.0) for name in first)
-            notes = [
-                f"in 8 bits the outputs keep {reached:.1f} dB, most of the loss in {', '.join(first)} ({part:.0%} of the "
-                f"work)"
-                f"; --min-sqnr {wanted:g} returns as many layers to float as it takes"
-            ]
-        if not worst or expected < reached + _WORTH_IT:
-            break
-        for name in worst:
-            blamed[name] = (
-                f"8 bits here alone leave {-10 * np.log10(max(noise[name], 1e-30)):.1f} dB at the output; "
-                f"{wanted:g} dB are asked for"
-            )
-        plan = job.plan(recipe.demoting(blamed))
-        if expected < wanted:  # the work that may go back to float is used up
-            left_with = output_sqnr(hub, job.lower(plan), feeds, states)
-            notes.append(f"after that the outputs keep {left_with:.1f} dB on {len(feeds)} samples")
-            break
+            break  # the work that may go back to float is used up
+    if reached < wanted and first:
+        part = sum(work.get(name, 0.0) for name in first)
+        notes.append(
+            f"the outputs keep {reached:.1f} dB, most of the loss in {', '.join(first)} ({part:.0%} of the work); "
+            f"--min-sqnr {wanted:g} returns as many layers to float as it takes"
+        )
     if blamed:
         notes.insert(0, f"{len(blamed)} layers that 8 bits hurt most compute in float: {_some(blamed)}")
     return replace(plan, notes=(*plan.notes, *notes))
