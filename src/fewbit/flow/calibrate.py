@@ -16,7 +16,7 @@ from fewbit.capture.noise import noise_of_nodes
 from fewbit.capture.shift import mean_shifts
 from fewbit.core.stats import TensorStats
 from fewbit.data import DataSource
-from fewbit.flow.common import hub_inputs
+from fewbit.flow.common import hub_inputs, no_samples
 from fewbit.formats.onnx.lower import lower
 from fewbit.graph.facts import state_inputs
 from fewbit.graph.hub import Hub
@@ -72,7 +72,7 @@ EFFORTS = {
 class Calibrator:
     """Makes plans of one graph for one target, and keeps what the samples showed between them.
 
-    source: None while the recipe needs no samples.
+    source: None where no samples were given; plans that need some are refused.
     """
 
     hub: Hub
@@ -94,8 +94,10 @@ class Calibrator:
     def plan(self, recipe: Recipe) -> Plan:
         """The recipe's plan, with all numbers."""
         plan = resolve(self.hub, recipe, self.target)
-        if self.source is None:
+        if not plan.edges():
             return correct_biases(self.hub, scale_weights(self.hub, plan), {})
+        if self.source is None:
+            raise no_samples(f"recipe {plan.recipe}")
         self._look(plan, self.source)
         samples = max((seen.samples for seen in self.stats.values()), default=0)
         plan = replace(plan, calibration={"samples": samples, "source": self.source.description})

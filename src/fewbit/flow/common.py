@@ -32,12 +32,17 @@ def session_inputs(session: OrtSession) -> list[InputInfo]:
     ]
 
 
+def no_samples(purpose: str) -> RecipeError:
+    """The error of a job that needs samples and has none."""
+    return RecipeError(f"{purpose} needs samples: give --data (an .npz, a folder, or FILE.py:NAME)")
+
+
 def samples_for(
     data: Any, inputs: list[InputInfo], *, limit: int | None, preprocess: str | None, purpose: str
 ) -> DataSource:
     """The samples, or an error that says what they are needed for."""
     if data is None:
-        raise RecipeError(f"{purpose} needs samples: give --data (an .npz, a folder, or FILE.py:NAME)")
+        raise no_samples(purpose)
     return open_source(data, inputs=inputs, limit=limit, preprocess=preprocess)
 
 

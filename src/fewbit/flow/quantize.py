@@ -24,7 +24,6 @@ from fewbit.measure.compare import OutputComparison, finite_or_none
 from fewbit.measure.latency import Latency, interleaved
 from fewbit.plan.plan import Plan
 from fewbit.plan.recipe import Recipe
-from fewbit.plan.resolve import resolve
 from fewbit.progress import SILENT, Progress
 from fewbit.runtimes.onnxruntime import open_session, version
 from fewbit.runtimes.verify import Kernels, check_fallbacks, compare_outputs, kernels
@@ -156,18 +155,14 @@ def quantize(
             data, hub_inputs(hub), limit=limit or EFFORTS[effort].samples, preprocess=preprocess, purpose="calibration"
         )
     )
-    job = Calibrator(hub, chosen, threads, progress, EFFORTS[effort])
+    job = Calibrator(hub, chosen, threads, progress, EFFORTS[effort], source)
     if plan is not None:
         resolved = plan if isinstance(plan, Plan) else Plan.load(str(plan))
         _check_plan(resolved, hub, chosen.name)
     else:
         wanted = Recipe.get(recipe).excluding(exclude)
-        if resolve(hub, wanted, chosen).edges():
-            job.source = samples_for(
-                source, hub_inputs(hub), limit=None, preprocess=None, purpose=f"recipe {wanted.name}"
-            )
         resolved = job.plan(wanted)
-        if job.source is not None and min_sqnr != 0 and job.effort.noise_samples:
+        if resolved.edges() and min_sqnr != 0 and job.effort.noise_samples:
             resolved = repair(job, wanted, resolved, min_sqnr)
     if not resolved.edges() and not resolved.constants():
         why = Counter(f"{n.op}: {n.reason}" for n in resolved.nodes.values()).most_common(1)

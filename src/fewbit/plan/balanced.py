@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
 from fewbit.plan.plan import Plan, SitePlan
+from fewbit.plan.wiring import made_site
 
 
 def input_balance(plan: Plan, node: ir.Node) -> NDArray[np.float32] | None:
@@ -28,14 +29,10 @@ def input_balance(plan: Plan, node: ir.Node) -> NDArray[np.float32] | None:
 
 def output_balance(plan: Plan, node: ir.Node) -> NDArray[np.float32] | None:
     """The factors of the edge that an integer node makes, or None."""
-    decision = plan.nodes[str(node.name)]
-    if decision.form != "integer":
+    if plan.nodes[str(node.name)].form != "integer":
         return None
-    made = node.outputs[0]
-    if decision.absorbs is not None:
-        made = next(o for reader in made.consumers() for o in reader.outputs if reader.name == decision.absorbs)
-    site = plan.sites.get(str(made.name))
-    return None if site is None or site.readers is not None else site.balance
+    site = made_site(plan, node)
+    return None if site is None else site.balance
 
 
 def balanced_weight(hub: Hub, plan: Plan, node: ir.Node, value: ir.Value) -> NDArray[np.float32]:

@@ -68,3 +68,13 @@ def integer_source(plan: Plan, value: ir.Value) -> SitePlan | None:
         if not inputs:
             return None
         value = inputs[0]
+
+
+def made_site(plan: Plan, node: ir.Node) -> SitePlan | None:
+    """The site of the edge that a node makes as integers (that of the activation it absorbs, if there is one), or None."""
+    absorbed = plan.nodes[str(node.name)].absorbs
+    output = node.outputs[0]
+    if absorbed is not None:
+        output = next(o for reader in output.consumers() for o in reader.outputs if reader.name == absorbed)
+    site = plan.sites.get(str(output.name))
+    return site if site is not None and site.readers is None else None

@@ -20,6 +20,7 @@ from fewbit.core.stats import TensorStats
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import Weight, weight_of
 from fewbit.plan.plan import Plan, SitePlan
+from fewbit.plan.wiring import made_site
 
 _LEAST_GAIN = 3.0  # dB, by a model of noise that knows nothing of clipped ranges: below it they do as well
 _BALANCED = ("Conv", "Gemm", "MatMul")
@@ -97,13 +98,12 @@ def _table(hub: Hub, weight: Weight) -> tuple[NDArray[np.float64], NDArray[np.fl
 def _makers(hub: Hub, plan: Plan) -> dict[str, ir.Node]:
     """Edge name → the node with a weight that makes it as integers."""
     makers: dict[str, ir.Node] = {}
-    by_name = {str(node.name): node for node in hub.nodes()}
     for node in hub.nodes():
-        decision = plan.nodes[str(node.name)]
-        if decision.form != "integer" or node.op_type not in ("Conv", "Gemm") or _own_weight(plan, node) is None:
+        if plan.nodes[str(node.name)].form != "integer" or node.op_type not in ("Conv", "Gemm"):
             continue
-        output = by_name[decision.absorbs].outputs[0] if decision.absorbs else node.outputs[0]
-        makers[str(output.name)] = node
+        site = made_site(plan, node)
+        if site is not None and _own_weight(plan, node) is not None:
+            makers[site.site.name] = node
     return makers
 
 

@@ -13,8 +13,8 @@ from fewbit.core.affine import fake_quantize
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
 from fewbit.plan.balanced import balanced_weight, input_balance, output_balance
-from fewbit.plan.plan import Plan, SitePlan
-from fewbit.plan.wiring import integer_source
+from fewbit.plan.plan import Plan
+from fewbit.plan.wiring import integer_source, made_site
 from fewbit.spec import QParams
 
 _HEAVY = ("Conv", "Gemm", "MatMul")
@@ -26,7 +26,7 @@ def perturbations(hub: Hub, plan: Plan) -> list[Perturbation]:
     The rounding of an edge belongs to the node with a weight that makes it; where there is none, to those that read it.
     """
     nodes = [node for node in hub.nodes() if _is_heavy(plan, node)]
-    made = {str(node.name): _made(hub, plan, node) for node in nodes}
+    made = {str(node.name): made_site(plan, node) for node in nodes}
     owned = {str(site.site.name) for site in made.values() if site is not None}
     found = []
     for node in nodes:
@@ -62,16 +62,6 @@ def perturbations(hub: Hub, plan: Plan) -> list[Perturbation]:
 
 def _is_heavy(plan: Plan, node: ir.Node) -> bool:
     return plan.nodes[str(node.name)].form == "integer" and node.op_type in _HEAVY
-
-
-def _made(hub: Hub, plan: Plan, node: ir.Node) -> SitePlan | None:
-    """The site of the edge that a node makes as integers."""
-    absorbed = plan.nodes[str(node.name)].absorbs
-    output = node.outputs[0]
-    if absorbed is not None:
-        output = next(o for reader in output.consumers() for o in reader.outputs if reader.name == absorbed)
-    site = plan.sites.get(str(output.name))
-    return site if site is not None and site.readers is None else None
 
 
 def _rounded_weight(hub: Hub, plan: Plan, node: ir.Node, value: ir.Value, params: QParams) -> NDArray[np.float32]:
