@@ -125,7 +125,7 @@ def _weights(hub: Hub, node: ir.Node, plan: NodePlan, setting: Setting, target: 
         if setting.weight.granularity == "tensor":
             block = PER_TENSOR
         dtype = setting.weight.dtype
-        if plan.form == "integer" and dtype.is_integer and dtype.bits > target.weight_bits:
+        if plan.form in ("integer", "dynamic") and dtype.is_integer and dtype.bits > target.weight_bits:
             dtype = type(dtype)(dtype.kind, target.weight_bits)
         result.append((value, QSpec(dtype, block, symmetric=setting.weight.symmetric, narrow=dtype.is_integer)))
     return result
