@@ -10,15 +10,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from fewbit.capture.probe import Probe
+from fewbit.capture.probe import Balance, Probe
 from fewbit.graph.hub import Hub
 from fewbit.runtimes.onnxruntime import open_session
 from fewbit.spec import QParams
 
 Feed = Mapping[str, NDArray[Any]]
-Balance = tuple[int, NDArray[np.float32]]
-"""Channel axis, and the factors by which its channels are divided before they are quantized."""
-
 _SWITCHES = "fewbit_switches"
 
 
@@ -83,19 +80,19 @@ def _perturb(probe: Probe, node: ir.Node, p: Perturbation, switch: ir.Value) -> 
     inputs = list(node.inputs)
     assert inputs[0] is not None
     if p.input is not None:
-        inputs[0] = _rounded(probe, inputs[0], p.input, p.balance)
+        inputs[0] = probe.rounded(inputs[0], p.input, p.balance)
     inputs[p.weight_index] = probe.constant(p.weight)
     if p.bias is not None and node.op_type in ("Conv", "Gemm"):
         inputs = [*inputs[:2], probe.constant(p.bias)]
     output = probe.node(node.op_type, inputs, **{a.name: a.value for a in node.attributes.values()})
     output.type, output.shape = node.outputs[0].type, node.outputs[0].shape
     if p.output is not None and p.output[0] == node.outputs[0].name:
-        output = _rounded(probe, output, *p.output[1:])
+        output = probe.rounded(output, *p.output[1:])
     _blend(probe, node.outputs[0], output, switch, list(node.outputs[0].uses()))
     if p.output is not None and p.output[0] != node.outputs[0].name:  # that of the activation it absorbs
         value = probe.values[p.output[0]]
         readers = list(value.uses())
-        _blend(probe, value, _rounded(probe, value, *p.output[1:]), switch, readers)
+        _blend(probe, value, probe.rounded(value, *p.output[1:]), switch, readers)
 
 
 def _blend(probe: Probe, value: ir.Value, other: ir.Value, switch: ir.Value, readers: list[Any]) -> None:
@@ -108,10 +105,3 @@ def _blend(probe: Probe, value: ir.Value, other: ir.Value, switch: ir.Value, rea
     for position, output in enumerate(probe.graph.outputs):
         if output is value:
             probe.graph.outputs[position] = mixed
-
-
-def _rounded(probe: Probe, value: ir.Value, params: QParams, balance: Balance | None) -> ir.Value:
-    if balance is None or value.shape is None:
-        return probe.rounded(value, params)
-    factors = probe.along(balance[1], balance[0], len(value.shape))
-    return probe.node("Mul", [probe.rounded(probe.node("Div", [value, factors]), params), factors])

@@ -14,6 +14,9 @@ from fewbit.spec import QParams
 
 _AXES_AS_INPUT = 18  # the opset from which reductions take their axes as an input
 
+Balance = tuple[int, NDArray[np.float32]]
+"""Channel axis, and the factors by which its channels are divided before they are quantized."""
+
 
 class Probe:
     """Adds nodes and constants to a copy of a hub. `values` are the copy's values by name."""
@@ -58,8 +61,12 @@ class Probe:
         """A vector shaped to broadcast along one axis of values of a rank."""
         return self.constant(vector.astype(np.float32).reshape([-1 if a == axis % rank else 1 for a in range(rank)]))
 
-    def rounded(self, value: ir.Value, params: QParams) -> ir.Value:
-        """QuantizeLinear and DequantizeLinear by the parameters of a tensor."""
+    def rounded(self, value: ir.Value, params: QParams, balance: Balance | None = None) -> ir.Value:
+        """QuantizeLinear and DequantizeLinear by the parameters of a tensor; its channels are divided by balance factors
+        before, and multiplied after."""
+        if balance is not None and value.shape is not None:
+            factors = self.along(balance[1], balance[0], len(value.shape))
+            return self.node("Mul", [self.rounded(self.node("Div", [value, factors]), params), factors])
         scale = self.constant(np.asarray(params.scale, np.float32).reshape(()))
         zero = self.constant(np.asarray(params.zero_point).astype(params.spec.dtype.storage).reshape(()))
         return self.node("DequantizeLinear", [self.node("QuantizeLinear", [value, scale, zero]), scale, zero])

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from fewbit.core.affine import dequantize, quantize
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
 from fewbit.plan.plan import Plan, SitePlan
@@ -51,6 +52,35 @@ def balanced_weight(hub: Hub, plan: Plan, node: ir.Node, value: ir.Value) -> NDA
     if out is not None:
         array = array / _along(out, weight.out_axis, array.ndim)
     return array
+
+
+def integer_weight(hub: Hub, plan: Plan, node: ir.Node, value: ir.Value) -> NDArray[np.integer]:
+    """The integers that stand for a constant of a node, whose parameters are chosen: those of a rounding algorithm, or
+    the nearest."""
+    site = plan.sites[str(value.name)]
+    assert site.params is not None
+    if site.integers is not None:
+        return site.integers
+    return quantize(balanced_weight(hub, plan, node, value), site.params)
+
+
+def effective_weight(hub: Hub, plan: Plan, node: ir.Node, value: ir.Value) -> NDArray[np.float32]:
+    """What the integers of a node's constant stand for in the float graph, without balance factors; float32."""
+    params = plan.sites[str(value.name)].params
+    assert params is not None
+    rounded = dequantize(integer_weight(hub, plan, node, value), params)
+    if input_balance(plan, node) is None and output_balance(plan, node) is None:
+        return rounded
+    real = np.asarray(hub.constant(value), np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factors = np.where(real != 0.0, balanced_weight(hub, plan, node, value) / real, 1.0)
+    return (rounded / np.where(factors == 0.0, 1.0, factors)).astype(np.float32)
+
+
+def effective_bias(plan: Plan, node: ir.Node) -> NDArray[np.float32] | None:
+    """The bias that the plan gives a node, without balance factors, or None."""
+    bias, out = plan.biases.get(str(node.name)), output_balance(plan, node)
+    return bias if bias is None or out is None else (bias * out).astype(np.float32)
 
 
 def balanced_bias(plan: Plan, node: ir.Node, bias: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -160,6 +160,7 @@ def from_dict(document: dict[str, Any], arrays: Arrays) -> Plan:
             None if bounds is None else (float(bounds[0]), float(bounds[1])),
             item.get("through", "identity"),
             np.asarray(array(item["balance"]), np.float32) if "balance" in item else None,
+            np.asarray(array(item["integers"])) if "integers" in item else None,
         )
     nodes = {}
     for item in document["nodes"]:
@@ -215,6 +216,7 @@ def _site(site: SitePlan, arrays: Arrays | None) -> dict[str, Any]:
             "bounds": site.bounds and [_finite(b) for b in site.bounds],
             "through": site.through if site.through != "identity" else None,
             "balance": None if site.balance is None else _array(f"@balance:{name}", site.balance, arrays),
+            "integers": None if site.integers is None else _array(f"@integers:{name}", site.integers, arrays),
         }
     )
     data["reason"] = site.reason

@@ -32,6 +32,7 @@ class SitePlan:
         `fewbit.core.ranges.through.FUNCTIONS`): the range is chosen for what comes out of it.
     balance: for an edge, factors by which its channels are divided before they are quantized; for the weights that read it,
         the same factors, by which their input channels (`channel_axis`) are multiplied.
+    integers: for a constant, the integers that a rounding algorithm chose; None: every value becomes the nearest.
     """
 
     site: Site
@@ -45,6 +46,7 @@ class SitePlan:
     bounds: tuple[float, float] | None = None
     through: str = "identity"
     balance: NDArray[np.float32] | None = None
+    integers: NDArray[np.integer] | None = None
 
 
 @dataclass(frozen=True, slots=True)

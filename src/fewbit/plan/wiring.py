@@ -6,7 +6,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from fewbit.graph.facts import bias_add
 from fewbit.graph.hub import Hub
+from fewbit.graph.ops import weight_of
 from fewbit.plan.plan import Plan, SitePlan
 
 # Inputs that carry no data: shapes, indices, pads, bounds.
@@ -78,3 +80,23 @@ def made_site(plan: Plan, node: ir.Node) -> SitePlan | None:
         output = next(o for reader in output.consumers() for o in reader.outputs if reader.name == absorbed)
     site = plan.sites.get(str(output.name))
     return site if site is not None and site.readers is None else None
+
+
+def node_bias(hub: Hub, node: ir.Node) -> NDArray[np.float64] | None:
+    """The constant bias that a Conv, Gemm or MatMul has or could be given, one value an output channel; None where there
+    is none and none can be given (a MatMul that no addition follows), or where it is no such constant."""
+    weight = weight_of(node)
+    if weight is None:
+        return None
+    width = weight.shape[weight.out_axis]
+    if node.op_type == "MatMul":
+        add = bias_add(node)
+        if add is None:
+            return None
+        value = add.inputs[0] if add.inputs[1] is node.outputs[0] else add.inputs[1]
+    else:
+        value = node.inputs[2] if len(node.inputs) > 2 else None
+    array = np.zeros(width) if value is None else hub.constant(value)
+    if array is None or array.size not in (1, width):
+        return None
+    return np.broadcast_to(np.asarray(array, np.float64).reshape(-1), (width,))

@@ -9,15 +9,16 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from fewbit.core.affine import fake_quantize
+from fewbit.core.affine import dequantize
 from fewbit.core.stats import TensorStats
 from fewbit.core.weights.bias import output_shift, tap_coverage
-from fewbit.graph.edit import integers, text
 from fewbit.graph.facts import bias_add
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import Weight, weight_of
-from fewbit.plan.balanced import balanced_bias, balanced_weight, input_balance
+from fewbit.graph.windows import convolution_window
+from fewbit.plan.balanced import balanced_bias, balanced_weight, input_balance, integer_weight
 from fewbit.plan.plan import Plan
+from fewbit.plan.wiring import node_bias
 
 
 def corrected(plan: Plan, node: ir.Node) -> bool:
@@ -46,7 +47,7 @@ def correct_biases(
         if weight is None or not corrected(plan, node):
             continue
         seen = stats.get(str(node.inputs[0].name))  # type: ignore[union-attr]
-        bias = _bias(hub, node, weight)
+        bias = node_bias(hub, node)
         if seen is None or bias is None:
             continue
         moved = (shifts or {}).get(str(node.inputs[0].name))  # type: ignore[union-attr]
@@ -64,7 +65,7 @@ def _shift(
     if params is None:
         return None
     real = balanced_weight(hub, plan, node, weight.value)
-    error = fake_quantize(real, params)
+    error = dequantize(integer_weight(hub, plan, node, weight.value), params)
     error -= real
     if seen.channel_mean.size != weight.groups * real.shape[weight.in_axis]:
         return None  # the samples were reshaped on the way: no means of these channels
@@ -80,49 +81,20 @@ def _shift(
     return shift
 
 
-def _bias(hub: Hub, node: ir.Node, weight: Weight) -> NDArray[np.float64] | None:
-    """The bias that the node has or could have, one value an output channel."""
-    width = int(weight.value.shape[weight.out_axis])  # type: ignore[index,arg-type]
-    if node.op_type == "MatMul":
-        add = bias_add(node)
-        assert add is not None  # corrected() asked
-        value = add.inputs[0] if add.inputs[1] is node.outputs[0] else add.inputs[1]
-    else:
-        value = node.inputs[2] if len(node.inputs) > 2 else None
-    array = np.zeros(width) if value is None else hub.constant(value)
-    if array is None or array.size not in (1, width):
-        return None
-    return np.broadcast_to(np.asarray(array, np.float64).reshape(-1), (width,))
-
-
 def _coverage(hub: Hub, node: ir.Node) -> NDArray[np.float32] | float:
     """How often each tap of a convolution's kernel lies inside its input; 1 where the input's size is not known."""
-    shape = hub.shape(node.inputs[0])
-    if node.op_type != "Conv" or shape is None:
+    window = convolution_window(hub, node) if node.op_type == "Conv" else None
+    sizes = [n for n in (hub.shape(node.inputs[0]) or ())[2:] if isinstance(n, int)]
+    if window is None or len(sizes) != len(window.kernel):
         return 1.0
-    weight = hub.shape(node.inputs[1])
-    kernel = [int(n) for n in (weight or ())[2:] if isinstance(n, int)]
-    sizes = [n for n in shape[2:] if isinstance(n, int)]
-    count = len(kernel)
-    if len(sizes) != count or len(shape) != count + 2:
-        return 1.0
-    strides, dilations = integers(node, "strides", [1] * count), integers(node, "dilations", [1] * count)
-    pads = integers(node, "pads", [0] * 2 * count)
-    mode = text(node, "auto_pad", "NOTSET")
     table: NDArray[np.float64] = np.ones(())
     for axis, size in enumerate(sizes):
-        before, after = pads[axis], pads[axis + count]
-        if mode.startswith("SAME"):
-            reach = (kernel[axis] - 1) * dilations[axis] + 1
-            total = max((-(-size // strides[axis]) - 1) * strides[axis] + reach - size, 0)
-            before, after = (
-                (total // 2, total - total // 2) if mode == "SAME_UPPER" else (total - total // 2, total // 2)
-            )
+        before, after = window.pads[axis]
         inside = tap_coverage(
             size,
-            kernel[axis],
-            stride=strides[axis],
-            dilation=dilations[axis],
+            window.kernel[axis],
+            stride=window.strides[axis],
+            dilation=window.dilations[axis],
             before=before,
             after=after,
         )

@@ -6,16 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from fewbit.capture.noise import Perturbation
-from fewbit.core.affine import fake_quantize
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
-from fewbit.plan.balanced import balanced_weight, input_balance, output_balance
+from fewbit.plan.balanced import effective_bias, effective_weight, input_balance, output_balance
 from fewbit.plan.plan import Plan
 from fewbit.plan.wiring import integer_source, made_site
-from fewbit.spec import QParams
 
 _HEAVY = ("Conv", "Gemm", "MatMul")
 
@@ -39,9 +36,7 @@ def perturbations(hub: Hub, plan: Plan) -> list[Perturbation]:
         source = integer_source(plan, node.inputs[0])
         if source is not None and source.site.name in owned:
             source = None
-        bias = plan.biases.get(str(node.name))
-        if bias is not None and out is not None:
-            bias = (bias * out).astype(np.float32)
+        bias = effective_bias(plan, node)
         site = made[str(node.name)]
         output = None
         if site is not None and site.params is not None:
@@ -52,7 +47,7 @@ def perturbations(hub: Hub, plan: Plan) -> list[Perturbation]:
                 None if source is None else source.params,
                 None if into is None else (axis, into),
                 weight.index,
-                _rounded_weight(hub, plan, node, weight.value, params),
+                effective_weight(hub, plan, node, weight.value),
                 bias,
                 output,
             )
@@ -62,15 +57,6 @@ def perturbations(hub: Hub, plan: Plan) -> list[Perturbation]:
 
 def _is_heavy(plan: Plan, node: ir.Node) -> bool:
     return plan.nodes[str(node.name)].form == "integer" and node.op_type in _HEAVY
-
-
-def _rounded_weight(hub: Hub, plan: Plan, node: ir.Node, value: ir.Value, params: QParams) -> NDArray[np.float32]:
-    """What the integers of a weight stand for, undivided by balance factors."""
-    real = np.asarray(hub.constant(value), np.float32)
-    balanced = balanced_weight(hub, plan, node, value)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        factors = np.where(real != 0.0, balanced / real, 1.0)
-    return (fake_quantize(balanced, params) / np.where(factors == 0.0, 1.0, factors)).astype(np.float32)
 
 
 def worst_nodes(

@@ -14,11 +14,11 @@ import onnx_ir as ir
 from fewbit.errors import PlanError
 from fewbit.formats.onnx.emit import Emitter, View, ir_type, require
 from fewbit.formats.onnx.weights import (
+    dequantized_weight,
     dynamic_lstm,
     dynamic_matmul,
     gather_rows,
     integer_bias,
-    integer_weight,
     stored_weight,
 )
 from fewbit.graph.facts import bias_add
@@ -225,7 +225,7 @@ class _Lowering:
         activation = node.inputs[0]
         assert activation is not None
         view = self._view(activation)
-        weight, scale = integer_weight(self.emit, self.plan, node, transpose=False, zero_point=False)
+        weight, scale = dequantized_weight(self.emit, self.plan, node, transpose=False, zero_point=False)
         node.replace_input_with(0, self.emit.dequantize(view))
         node.replace_input_with(1, weight)
         bias = self._bias(node)
@@ -243,7 +243,7 @@ class _Lowering:
         return self._make_gemm(node, view, transpose, self._bias(node))
 
     def _make_gemm(self, node: ir.Node, view: View, transpose: bool, bias: np.ndarray | None) -> ir.Value:
-        weight, scale = integer_weight(self.emit, self.plan, node, transpose=transpose, zero_point=True)
+        weight, scale = dequantized_weight(self.emit, self.plan, node, transpose=transpose, zero_point=True)
         inputs: list[ir.Value | None] = [self.emit.dequantize(view), weight]
         if bias is not None:
             outputs = weight_of(node)
@@ -269,7 +269,7 @@ class _Lowering:
                 bias = self.plan.biases.get(str(node.name), bias)
                 shaped = np.asarray(bias, np.float32).reshape((1,) * (rank - 1) + (-1,))
                 add.replace_input_with(index, self.emit.constant(shaped, str(value.name) if value else "bias"))
-        weight, _ = integer_weight(self.emit, self.plan, node, transpose=False, zero_point=False)
+        weight, _ = dequantized_weight(self.emit, self.plan, node, transpose=False, zero_point=False)
         node.replace_input_with(0, self.emit.dequantize(view))
         node.replace_input_with(1, weight)
         return node.outputs[0]

@@ -8,11 +8,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from fewbit.core.affine import quantize
 from fewbit.core.floats import to_float16
 from fewbit.formats.onnx.emit import CONTRIB, Emitter, require
 from fewbit.graph.ops import weight_of
-from fewbit.plan.balanced import balanced_weight
+from fewbit.plan.balanced import integer_weight
 from fewbit.plan.plan import Plan
 
 
@@ -21,12 +20,12 @@ def integers_of(
 ) -> tuple[NDArray[np.integer], NDArray[np.float32]]:
     """The integers and scales of a node's constant; scales are shaped to broadcast against the integers."""
     params = require(plan.sites[str(value.name)])
-    weight = balanced_weight(emit.hub, plan, node, value)
-    scale = params.scale if params.scale.ndim == weight.ndim else params.scale.reshape((1,) * weight.ndim)
-    return quantize(weight, params), scale
+    integers = integer_weight(emit.hub, plan, node, value)
+    scale = params.scale if params.scale.ndim == integers.ndim else params.scale.reshape((1,) * integers.ndim)
+    return integers, scale
 
 
-def integer_weight(
+def dequantized_weight(
     emit: Emitter, plan: Plan, node: ir.Node, *, transpose: bool, zero_point: bool
 ) -> tuple[ir.Value, NDArray[np.float32]]:
     """DequantizeLinear of a node's weight, and its scales as a vector over the output channels (or one)."""

@@ -1,0 +1,187 @@
+"""A model run piece by piece, in float and as quantized so far, with what later pieces need kept between.
+
+Rounding goes layer by layer, and each layer must see what those before it became. Running the model from its start for every
+layer would take time that grows with the square of its depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from fewbit.capture.probe import Balance, Probe
+from fewbit.core.affine import fake_quantize
+from fewbit.graph.hub import Hub
+from fewbit.runtimes.onnxruntime import open_session
+from fewbit.spec import QParams
+
+_MOST_BYTES = 400 << 20
+_LEAST_SAMPLES = 4
+
+Feed = Mapping[str, NDArray[Any]]
+Values = dict[str, NDArray[Any]]
+
+
+@dataclass(slots=True)
+class Decisions:
+    """What quantization does to a graph, by names, in its own units.
+
+    constants: values of initializers, as their integers stand for them. biases: of nodes. made: edges that are rounded for
+    all readers. read: edges that are rounded for some nodes alone.
+    """
+
+    constants: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    biases: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    made: dict[str, tuple[QParams, Balance | None]] = field(default_factory=dict)
+    read: dict[str, tuple[QParams, Balance | None, tuple[str, ...]]] = field(default_factory=dict)
+
+
+class Stepwise:
+    """Two runs side by side over a few samples; `step` brings them up to the inputs of some nodes."""
+
+    def __init__(self, hub: Hub, feeds: Iterable[Feed], threads: int = 1) -> None:
+        self.hub, self.threads = hub, threads
+        self.real: list[Values] = [dict(feed) for feed in feeds]
+        self.quantized: list[Values] = [dict(values) for values in self.real]
+        self.done: set[ir.Node] = set()
+        self.producers = {str(o.name): node for node in hub.nodes() for o in node.outputs if o.name}
+        self.reads = {node: _read_by(node) for node in hub.nodes()}
+
+    def step(self, nodes: Sequence[ir.Node], decisions: Decisions) -> None:
+        """Run everything that the first inputs of these nodes depend on and that has not run yet."""
+        wanted = [str(node.inputs[0].name) for node in nodes]  # type: ignore[union-attr]
+        piece = self._missing(wanted)
+        kept = self._needed_later(piece) | set(wanted)
+        made = [name for node in self.hub.nodes() if node in piece for name in _names(node.outputs) if name in kept]
+        if made:
+            inputs = sorted({name for node in piece for name in self.reads[node] if name in self.real[0]})
+            names = {str(node.name) for node in piece}
+            for store, chosen in ((self.real, None), (self.quantized, decisions)):
+                model = _piece(self.hub, names, inputs, made, chosen)
+                session = open_session(model, threads=self.threads)
+                for values in store:
+                    values.update(zip(made, session.run({n: values[n] for n in inputs}), strict=True))
+        self.done |= piece
+        self._forget(kept)
+
+    def _forget(self, kept: set[str]) -> None:
+        """Let go of values that nobody needs any more, and of the last samples where the rest takes too much memory."""
+        for store in (self.real, self.quantized):
+            for values in store:
+                for name in [name for name in values if name not in kept]:
+                    del values[name]
+        size = sum(array.nbytes for store in (self.real, self.quantized) for array in store[0].values())
+        samples = max(_LEAST_SAMPLES, _MOST_BYTES // max(size, 1))
+        del self.real[samples:], self.quantized[samples:]
+
+    def inputs_of(self, node: ir.Node, decisions: Decisions) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """(float, quantized) first input of a node for every sample, after `step`."""
+        name = str(node.inputs[0].name)  # type: ignore[union-attr]
+        site = decisions.read.get(name)
+        pairs = [(a[name], b[name]) for a, b in zip(self.real, self.quantized, strict=True)]
+        if site is None or str(node.name) not in site[2]:
+            return pairs
+        params, balance, _ = site
+        return [(a, _fake(b, params, balance)) for a, b in pairs]
+
+    def _missing(self, names: Sequence[str]) -> set[ir.Node]:
+        found: set[ir.Node] = set()
+        waiting = [n for n in names if n not in self.real[0]]
+        while waiting:
+            node = self.producers.get(waiting.pop())
+            if node is not None and node not in found:
+                found.add(node)
+                waiting += [name for name in self.reads[node] if name not in self.real[0]]
+        return found
+
+    def _needed_later(self, piece: set[ir.Node]) -> set[str]:
+        """Values that nodes still to run read."""
+        return {
+            name
+            for node in self.hub.nodes()
+            if node not in self.done and node not in piece
+            for name in self.reads[node]
+        }
+
+
+def _names(values: Sequence[ir.Value | None]) -> list[str]:
+    return [str(value.name) for value in values if value is not None and value.name]
+
+
+def _read_by(node: ir.Node) -> set[str]:
+    """What a node reads that is computed, in its subgraphs too."""
+    names = {str(v.name) for v in node.inputs if v is not None and v.const_value is None}
+    for attribute in node.attributes.values():
+        graphs = [attribute.as_graph()] if attribute.type == ir.AttributeType.GRAPH else []
+        for graph in graphs:
+            for inner in graph.all_nodes():
+                names |= {str(v.name) for v in inner.inputs if v is not None and v.graph is not graph}
+    return names
+
+
+def _piece(
+    hub: Hub, nodes: set[str], inputs: Sequence[str], outputs: Sequence[str], decisions: Decisions | None
+) -> ir.Model:
+    """The nodes of a model that lead from some of its values to others."""
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    probe = Probe(hub)
+    fed: list[ir.Value] = []
+    for name in inputs:
+        value = probe.values[name]
+        if value.producer() is not None:
+            stand_in = ir.Value(name=name, type=value.type, shape=value.shape)
+            for reader, index in list(value.uses()):
+                reader.replace_input_with(index, stand_in)
+            value.name = f"{name}@elsewhere"
+            value = stand_in
+        fed.append(value)
+    own = [node for node in probe.hub.nodes() if str(node.name) in nodes]
+    rounded = {} if decisions is None else _apply(probe, own, decisions)
+    probe.graph.inputs.clear()
+    probe.graph.inputs.extend(fed)
+    probe.graph.outputs.clear()
+    probe.graph.outputs.extend(rounded.get(name, probe.values[name]) for name in outputs)
+    probe.graph.sort()
+    RemoveUnusedNodesPass()(probe.hub.model)
+    return probe.hub.model
+
+
+def _apply(probe: Probe, own: list[ir.Node], decisions: Decisions) -> dict[str, ir.Value]:
+    """Quantize nodes as decided; returns the values that take the place of those that are rounded."""
+    rounded: dict[str, ir.Value] = {}
+    for node in own:
+        for index, value in enumerate(node.inputs):
+            name = "" if value is None else str(value.name)
+            if value is not None and name in decisions.constants and value.const_value is not None:
+                node.replace_input_with(index, probe.constant(decisions.constants[name]))
+            site = decisions.read.get(name)
+            if value is not None and site is not None and str(node.name) in site[2]:
+                if name not in rounded:
+                    rounded[name] = probe.rounded(value, *site[:2])
+                node.replace_input_with(index, rounded[name])
+        bias = decisions.biases.get(str(node.name))
+        if bias is not None:
+            node.resize_inputs(3)
+            node.replace_input_with(2, probe.constant(bias))
+        for value in node.outputs:
+            made = decisions.made.get(str(value.name))
+            if made is not None:
+                readers = list(value.uses())
+                rounded[str(value.name)] = result = probe.rounded(value, *made)
+                for reader, index in readers:
+                    reader.replace_input_with(index, result)
+    return {name: value for name, value in rounded.items() if name in decisions.made}
+
+
+def _fake(x: NDArray[np.float32], params: QParams, balance: Balance | None) -> NDArray[np.float32]:
+    if balance is None:
+        return fake_quantize(x, params)
+    shape = [-1 if axis == balance[0] % x.ndim else 1 for axis in range(x.ndim)]
+    factors = balance[1].reshape(shape)
+    return fake_quantize((x / factors).astype(np.float32), params) * factors

@@ -1,0 +1,196 @@
+"""Rounding: the integers of a weight chosen by the error of its layer's output, not by its own.
+
+Each layer is rounded when all before it are: it sees the inputs that the quantized model has, and is asked for the outputs
+that the float model has (the asymmetric calibration of Li et al. 2025, "GPTAQ", equation 5). What upstream errors and
+clipped ranges changed in the mean goes into the bias, exactly; the rest into the weights, by least squares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from fewbit.capture.stepwise import Decisions, Feed, Stepwise
+from fewbit.core.affine import expand_blocks
+from fewbit.core.weights.gptq import gptq
+from fewbit.core.weights.moments import Moments
+from fewbit.core.weights.rows import Window, dense_rows, patch_rows, rows_to_weight, weight_rows
+from fewbit.graph.facts import bias_add
+from fewbit.graph.hub import Hub
+from fewbit.graph.ops import weight_of
+from fewbit.graph.windows import convolution_window
+from fewbit.plan.balanced import balanced_bias, balanced_weight, effective_bias, effective_weight, input_balance
+from fewbit.plan.plan import Plan
+from fewbit.plan.wiring import node_bias
+
+_RIDGES = (1.0, 0.1, 0.01)  # of the mean diagonal: how little the samples are trusted to move weights
+_OPS = ("Conv", "Gemm", "MatMul")
+
+
+def rounded_nodes(hub: Hub, plan: Plan) -> list[ir.Node]:
+    """The nodes whose weights are rounded by their outputs, in topological order."""
+    return [node for node in hub.nodes() if _can_round(hub, plan, node)]
+
+
+def _can_round(hub: Hub, plan: Plan, node: ir.Node) -> bool:
+    decision, weight = plan.nodes[str(node.name)], weight_of(node)
+    if weight is None or decision.weight is None or decision.form not in ("integer", "dynamic", "storage"):
+        return False
+    site = plan.sites[decision.weight]
+    if site.params is None or site.spec is None or not site.spec.dtype.is_integer or len(weight.value.uses()) > 1:
+        return False
+    if node.op_type == "Conv":
+        return convolution_window(hub, node) is not None
+    return node.op_type in _OPS and weight.index == 1 and len(weight.shape) == 2
+
+
+class LayerInputs:
+    """Gathers the moments of one node's inputs."""
+
+    def __init__(self, hub: Hub, plan: Plan, node: ir.Node, positions: int) -> None:
+        weight = weight_of(node)
+        assert weight is not None  # rounded_nodes asked
+        self.groups, self.positions = weight.groups, positions
+        self.window: Window | None = convolution_window(hub, node) if node.op_type == "Conv" else None
+        inputs = int(np.prod(weight.shape)) // weight.shape[weight.out_axis]
+        self.halves = Moments(weight.groups, inputs), Moments(weight.groups, inputs)
+        self.turned = node.op_type == "Gemm" and bool(node.attributes.get_int("transA", 0))
+        self.balance = input_balance(plan, node)
+        self.count = 0
+
+    def add(self, real: NDArray[np.float32], quantized: NDArray[np.float32]) -> None:
+        rows = self._rows(real)
+        self.halves[self.count % 2].add(rows, rows if quantized is real else self._rows(quantized))
+        self.count += 1
+
+    def _rows(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        rng = np.random.default_rng(self.count)  # the same places in both
+        if self.balance is not None:
+            axis = 1 if self.window is not None else x.ndim - 1
+            x = x / self.balance.reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+        if self.window is not None:
+            return patch_rows(x, self.window, self.groups, self.positions, rng)
+        return dense_rows(x.T if self.turned else x, self.positions, rng)
+
+
+def round_weight(hub: Hub, plan: Plan, node: ir.Node, halves: tuple[Moments, Moments]) -> Plan:
+    """The plan with the integers of a node's weight, and its bias, chosen for these inputs."""
+    weight = weight_of(node)
+    assert weight is not None
+    site = plan.sites[str(weight.value.name)]
+    params, spec = site.params, site.spec
+    assert params is not None and spec is not None
+    real = balanced_weight(hub, plan, node, weight.value)
+
+    def rows(values: NDArray) -> NDArray:
+        whole = np.broadcast_to(expand_blocks(values, real.shape, spec.block_shape), real.shape)
+        return weight_rows(whole, weight.out_axis, weight.in_axis, weight.groups)
+
+    w = rows(real).astype(np.float64)
+    scale, zero = rows(params.scale), rows(params.zero_point)
+    bias = node_bias(hub, node)
+    moments = halves[0] + halves[1]
+    gram, cross = moments.second(centred=bias is not None)
+    target = _target(w, halves, gram, cross, centred=bias is not None)
+    q = gptq(target, gram, scale, zero, spec.qmin, spec.qmax)
+    integers = rows_to_weight(q, real.shape, weight.out_axis, weight.in_axis).astype(spec.dtype.storage)
+    plan = plan.with_sites({site.site.name: replace(site, integers=integers)})
+    if bias is None:
+        return plan
+    rounded = (q.astype(np.float64) - zero) * scale
+    means = moments.mean_float[..., None], moments.mean[..., None]
+    shift = (w @ means[0] - rounded @ means[1]).reshape(-1)
+    balanced = balanced_bias(plan, node, bias)
+    return replace(plan, biases={**plan.biases, str(node.name): (balanced + shift).astype(np.float32)})
+
+
+def _target(
+    w: NDArray[np.float64],
+    gathered: Sequence[Moments],
+    gram: NDArray[np.float64],
+    cross: NDArray[np.float64],
+    *,
+    centred: bool,
+) -> NDArray[np.float64]:
+    """The real weights w* that with the quantized inputs come closest to the float outputs:
+    argmin ‖w x - w* x̂‖² + λ ‖w* - w‖². Few samples would mislead a layer of many inputs, so that λ is taken which, fitted
+    on half of the samples, does best on the other half; where none beats w itself, that stays."""
+    if cross is gram:
+        return w
+    best, least = None, 0.0
+    (fit_gram, fit_cross), (gram2, cross2) = (m.second(centred=centred) for m in gathered)
+    for ridge in _RIDGES:
+        change = _solve(w, fit_gram, fit_cross, ridge) - w
+        # ‖w x - (w + d) x̂‖² less ‖w x - w x̂‖², on the other half
+        error = np.sum((change @ gram2) * (change + 2 * w)) - 2 * np.sum((w @ cross2) * change)
+        if error < least:
+            best, least = ridge, error
+    return w if best is None else _solve(w, gram, cross, best)
+
+
+def _solve(
+    w: NDArray[np.float64], gram: NDArray[np.float64], cross: NDArray[np.float64], ridge: float
+) -> NDArray[np.float64]:
+    energy = np.einsum("gii->g", gram) / gram.shape[-1]
+    eye = np.eye(gram.shape[-1]) * np.where(energy > 0.0, ridge * energy, 1.0)[:, None, None]
+    solved = np.linalg.solve(gram + eye, (w @ (cross + eye)).transpose(0, 2, 1)).transpose(0, 2, 1)
+    return np.asarray(solved, np.float64)
+
+
+def round_weights(
+    hub: Hub, plan: Plan, feeds: Iterable[Feed], *, positions: int, threads: int = 1, advance: Callable[[int], None]
+) -> Plan:
+    """The plan with all weights rounded by their layers' outputs, one layer after another.
+
+    Args:
+        feeds: a few samples. positions: input vectors taken of a sample and layer. advance: called with 1 after each layer.
+    """
+    nodes = rounded_nodes(hub, plan)
+    decisions = _decisions(hub, plan, {str(node.name) for node in nodes})
+    run = Stepwise(hub, feeds, threads)
+    for node in nodes:
+        run.step([node], decisions)
+        gathered = LayerInputs(hub, plan, node, positions)
+        for real, quantized in run.inputs_of(node, decisions):
+            gathered.add(real, quantized)
+        plan = round_weight(hub, plan, node, gathered.halves)
+        _decide(decisions, hub, plan, node)
+        advance(1)
+    return plan
+
+
+def _decisions(hub: Hub, plan: Plan, undecided: set[str]) -> Decisions:
+    """What the plan does, but for the weights of some nodes."""
+    decisions = Decisions()
+    values = {str(v.name): v for v in hub.values()}
+    for name, site in plan.edges().items():
+        if site.params is None or site.params.spec.dtype.bits > 8:
+            continue  # 16 bits add nothing to be made good
+        axis = site.channel_axis if site.channel_axis is not None else 1
+        balance = None if site.balance is None else (axis, site.balance)
+        if site.readers is None:
+            decisions.made[name] = (site.params, balance)
+        else:
+            decisions.read[name] = (site.params, balance, site.readers)
+    for name, site in plan.constants().items():
+        reader = next((node for node in values[name].consumers() if str(node.name) in plan.nodes), None)
+        if site.params is not None and reader is not None and str(reader.name) not in undecided:
+            decisions.constants[name] = effective_weight(hub, plan, reader, values[name])
+    return decisions
+
+
+def _decide(decisions: Decisions, hub: Hub, plan: Plan, node: ir.Node) -> None:
+    """Add what the plan decided about one node."""
+    weight, bias = weight_of(node), effective_bias(plan, node)
+    assert weight is not None
+    decisions.constants[weight.name] = effective_weight(hub, plan, node, weight.value)
+    add = bias_add(node) if node.op_type == "MatMul" else None
+    if bias is not None and add is not None:
+        held = add.inputs[0] if add.inputs[1] is node.outputs[0] else add.inputs[1]
+        decisions.constants[str(held.name)] = bias  # type: ignore[union-attr]
+    elif bias is not None:
+        decisions.biases[str(node.name)] = bias
