@@ -141,7 +141,8 @@ def from_dict(document: dict[str, Any], arrays: Arrays) -> Plan:
                 raise ValueError(f"rounding {rounding!r} of site {item['name']}")
             dtype = DType.parse(item["dtype"])
             block = tuple(int(n) for n in item.get("block_shape", ()))
-            spec = QSpec(dtype, block, item.get("symmetric", False), item.get("narrow", False), rounding)
+            narrow, limit = item.get("narrow", False), item.get("pair_limit")
+            spec = QSpec(dtype, block, item.get("symmetric", False), narrow, rounding, limit)
         params = None
         if spec is not None and "scale" in item:
             scale = np.asarray(array(item["scale"]), np.float32)
@@ -201,6 +202,7 @@ def _site(site: SitePlan, arrays: Arrays | None) -> dict[str, Any]:
             "symmetric": spec.symmetric,
             "narrow": spec.narrow,
             "rounding": spec.rounding,
+            **({} if spec.pair_limit is None else {"pair_limit": spec.pair_limit}),
         }
     if params is not None:
         data["scale"] = _array(f"@scale:{name}", params.scale, arrays)

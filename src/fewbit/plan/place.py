@@ -124,10 +124,15 @@ def _weights(hub: Hub, node: ir.Node, plan: NodePlan, setting: Setting, target: 
         block = tuple(1 if axis in _scale_axes(node, weight.out_axis, rank) else -1 for axis in range(rank))
         if setting.weight.granularity == "tensor":
             block = PER_TENSOR
-        dtype = setting.weight.dtype
+        dtype, limit = setting.weight.dtype, None
         if plan.form in ("integer", "dynamic") and dtype.is_integer and dtype.bits > target.weight_bits:
-            dtype = type(dtype)(dtype.kind, target.weight_bits)
-        result.append((value, QSpec(dtype, block, symmetric=setting.weight.symmetric, narrow=dtype.is_integer)))
+            simple = node.op_type == "Conv" or (rank == 2 and len(values) == 1)
+            if target.pair_limit is None or block == PER_TENSOR or not simple:
+                dtype = type(dtype)(dtype.kind, target.weight_bits)
+            elif not weight.is_depthwise:
+                limit = target.pair_limit
+        symmetric = setting.weight.symmetric
+        result.append((value, QSpec(dtype, block, symmetric=symmetric, narrow=dtype.is_integer, pair_limit=limit)))
     return result
 
 

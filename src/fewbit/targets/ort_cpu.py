@@ -88,9 +88,11 @@ ORT_CPU_AVX2 = replace(
     name="ort-cpu-avx2",
     description="ONNX Runtime on any x86 CPU, also without VNNI",
     weight_bits=7,
+    pair_limit=128,
     facts=(
         *_FACTS,
-        "without VNNI two u8·s8 products are added in 16 bits and saturate: weights keep to 7 bits (-64..63)",
+        "without VNNI two u8·s8 products are added in 16 bits and saturate: the 8-bit weights of two neighbouring inputs "
+        "add up to at most 128, and where they cannot be held to that they keep to 7 bits",
     ),
 )
 

@@ -44,8 +44,10 @@ class OpRule:
 class Target:
     """A runtime on a kind of machine.
 
-    weight_bits: the widest integer weight whose products cannot saturate the accumulator of the kernels (7 where
-        pairs of u8·s8 products are added in 16 bits).
+    weight_bits: the widest integer weight whose products cannot saturate the accumulator of the kernels, whatever the
+        weights are (7 where pairs of u8·s8 products are added in 16 bits).
+    pair_limit: where weights of one scale a channel may have 8 bits all the same, if those of two neighbouring inputs
+        add up to no more than this; depthwise convolutions, which add no pairs, need no limit. None: no such kernels.
     fused_activations: ops that a quantized output absorbs.
     bias: dtype of a bias in an integer kernel; its scale is the product of input and weight scales.
     rounding: of activations in the runtime.
@@ -58,6 +60,7 @@ class Target:
     description: str
     ops: dict[str, OpRule] = field(repr=False)
     weight_bits: int = 8
+    pair_limit: int | None = None
     fused_activations: tuple[str, ...] = ("Relu", "Clip")
     bias: DType = INT32
     rounding: Rounding = "half_even"
@@ -74,6 +77,7 @@ class Target:
             "format": self.format,
             "description": self.description,
             "weight_bits": self.weight_bits,
+            "pair_limit": self.pair_limit,
             "bias": str(self.bias),
             "rounding": self.rounding,
             "fused_activations": list(self.fused_activations),
