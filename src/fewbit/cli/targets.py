@@ -8,7 +8,7 @@ import typer
 
 from fewbit.cli.options import JsonOpt
 
-app = typer.Typer(help="What can be quantized for: runtimes on kinds of machines.", no_args_is_help=True)
+app = typer.Typer(help="What can be quantized for: runtimes on kinds of machines.")
 
 
 @app.command("list")
