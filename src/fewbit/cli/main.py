@@ -62,8 +62,9 @@ def _misused(error: Exception, words: Sequence[str]) -> NoReturn:
         path, command = f"{path} {word}", found
     text = error.format_message() if hasattr(error, "format_message") else str(error)
     text = " ".join(text.replace("Value error, ", "").split()).rstrip(".")
-    if hasattr(error.__cause__, "errors"):  # pydantic's words, which may leave out the value
-        given = repr(error.__cause__.errors()[0]["input"])
+    cause = error.__cause__
+    if cause is not None and hasattr(cause, "errors"):  # pydantic's words, which may leave out the value
+        given = repr(cause.errors()[0]["input"])
         text += "" if given in text else f", given {given}"
     remedy = f"{' ' if text.endswith('?') else '; '}see {path} --help"
     sys.stderr.write(f"fewbit: {text[0].lower()}{text[1:]}{remedy}\n")
