@@ -69,7 +69,8 @@ class StageContract:
 
     def test_every_site_and_node_keeps_a_reason(self, model: Path) -> None:
         result = self.stage(*self._case(model))
-        assert all(entry.reason for entry in (*result.sites.values(), *result.nodes.values()))
+        reasons = [site.reason for site in result.sites.values()] + [node.reason for node in result.nodes.values()]
+        assert all(reasons)
 
     def test_its_decisions_survive_a_file(self, model: Path, tmp_path: Path) -> None:
         result = self.stage(*self._case(model))
