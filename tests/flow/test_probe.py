@@ -48,6 +48,7 @@ def test_every_op_form_and_dtype_is_probed(probes: dict[tuple[str, str, str], Pr
     [
         (("Conv", "integer", "uint8·int8 kernel"), "QLinearConv"),
         (("Conv", "integer", "uint16·int8 in float"), "Conv"),
+        (("MatMul", "integer", "uint16·int8 8 bits inside"), "MatMulNBits, Add"),
         (("MatMul", "integer", "uint8·int8 kernel"), "MatMulIntegerToFloat, Add"),
         (("LSTM", "dynamic", "int8 kernel"), "DynamicQuantizeLSTM"),
         (("Relu", "absorbed", "uint8 without a node"), "2 QLinearConv"),

@@ -18,6 +18,7 @@ from fewbit.flow.calibrate import DEFAULT_MIN_SQNR
 from fewbit.flow.common import target_for
 from fewbit.flow.probe_models import tiny_feeds, tiny_model
 from fewbit.flow.quantize import quantize
+from fewbit.measure.compare import finite_or_none
 from fewbit.plan.plan import Plan
 from fewbit.plan.recipe import Compute, Recipe, Rule
 from fewbit.progress import SILENT, Progress
@@ -31,7 +32,7 @@ from fewbit.targets import Form, Target
 _SAMPLES = 8
 _ONE_PRODUCT = ("MatMul", "Gemm")  # the runtime makes one of the other where an addition follows
 _LAYOUT = ("Transpose", "Reshape", "ReorderInput", "ReorderOutput")
-_ROUNDS_INSIDE = "MatMulNBits"
+_ROUNDS_INSIDE = "MatMulNBits"  # what becomes of those between 16-bit activations
 _EXPANDING = ("Gather",)  # ops whose rows in use are expanded at every run, and not the whole weight at load
 _COMPUTE: dict[Form, Compute] = {"dynamic": "dynamic", "storage": "storage"}  # all other forms come of full integer
 
@@ -41,7 +42,7 @@ class Probe:
     """One claim of a target, and what was seen.
 
     op: an op, or the kernel whose arithmetic is tried. form: how the op runs, or which property is tried.
-    sqnr: of the tiny model in dB, None where the claim is about integers.
+    sqnr: of the tiny model in dB, None where the claim is about integers alone.
     why: what does not agree, or what else is worth knowing.
     """
 
@@ -118,10 +119,10 @@ def _kernel(target: Target, op: str, form: Form, activation: DType | None, weigh
     """Quantize a tiny model so that the op takes the form, and look at what the runtime makes of it."""
     wide = activation is not None and activation.bits > 8
     dtypes = "·".join(str(dtype) for dtype in (activation, weight) if dtype is not None)
-    claimed = f"{dtypes} {'in float' if wide else _CLAIMS[form]}"
+    claim = ("8 bits inside" if op in _ONE_PRODUCT else "in float") if wide else _CLAIMS[form]
 
-    def told(seen: str, why: str, sqnr: float | None = None, note: str = "") -> Probe:
-        return Probe(op, form, claimed, seen, not why, why or note, sqnr)
+    def told(seen: str, why: str, sqnr: float | None = None) -> Probe:
+        return Probe(op, form, f"{dtypes} {claim}", seen, not why, why, finite_or_none(sqnr))
 
     model = tiny_model(op, form)
     if model is None:
@@ -150,12 +151,7 @@ def _kernel(target: Target, op: str, form: Form, activation: DType | None, weigh
         why = f"the file has {made.bytes} bytes, the float weights {made.float_bytes}"
     if not why and sqnr < DEFAULT_MIN_SQNR:
         why = f"the outputs keep {sqnr:.1f} dB against float"
-    note = ""
-    if wide and _ROUNDS_INSIDE in found.integer:
-        note = (
-            f"{_ROUNDS_INSIDE} rounds activations to 8 bits inside, unless session.qdq_matmulnbits_accuracy_level is 1"
-        )
-    return told(_shown(found, op), why, sqnr, note)
+    return told(_shown(found, op), why, sqnr)
 
 
 def _shown(found: Kernels, op: str) -> str:
@@ -188,8 +184,9 @@ def _executed(found: Kernels, op: str, form: Form, wide: bool, outputs: int) -> 
     """Why the kernels are not those of the form, or nothing."""
     quantize_, dequantize = (found.conversions.get(name, 0) for name in ("QuantizeLinear", "DequantizeLinear"))
     if wide:
-        known = not set(found.integer) - {_ROUNDS_INSIDE}
-        return "" if known else "an integer kernel runs, and the target's facts say that there is none"
+        known = _ROUNDS_INSIDE if op in _ONE_PRODUCT else "none"
+        ran = ", ".join(found.integer) or "none"
+        return "" if ran == known else f"of integer kernels {ran} runs where the target's facts say {known}"
     if form == "storage":
         if found.integer:
             return "an integer kernel runs"
