@@ -224,6 +224,7 @@ def test_interrupting_says_so_and_leaves_nothing(tmp_path: Path) -> None:
     source = tmp_path / "source.py"
     source.write_text(
         "import numpy as np, os, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts without\n"
         "def samples():\n"
         "    yield {'image': np.zeros((1, 1, 8, 8), np.float32)}\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
