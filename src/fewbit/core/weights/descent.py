@@ -133,6 +133,15 @@ def descend(
     return np.ascontiguousarray(q.transpose(0, 2, 1)).reshape(shape)
 
 
+def damped(gram: NDArray[np.floating], damping: float) -> NDArray[np.float64]:
+    """Gram matrices (..., K, K) with that share of the mean diagonal added to it, 1 where all inputs are zero."""
+    h = gram.astype(np.float64)
+    index = np.arange(h.shape[-1])
+    mean = h[..., index, index].mean(-1)[..., None]
+    h[..., index, index] += np.where(mean > 0.0, damping * mean, 1.0)
+    return h
+
+
 def checked_gram(w: NDArray[np.float32], gram: NDArray[np.floating]) -> NDArray[np.float64]:
     """The Gram matrix in float64.
 

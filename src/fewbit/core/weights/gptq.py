@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dtrtri
 
-from fewbit.core.weights.descent import descend
+from fewbit.core.weights.descent import damped, descend
 from fewbit.core.weights.pairs import pair_bounds
 from fewbit.errors import InputError
 
@@ -64,7 +64,7 @@ def gptq(
         if np.any(zero_point):
             raise InputError("pairs of weights are limited where their zero point is 0; give symmetric ones")
         low, high = pair_bounds(w / scale, qmin, qmax, pair_limit)
-    gram = _damped(gram.reshape(-1, inputs, inputs), damping)
+    gram = damped(gram.reshape(-1, inputs, inputs), damping)
     order = np.argsort(-np.einsum("gii->gi", gram), axis=-1, kind="stable")
     groups = np.arange(len(order))[:, None]
 
@@ -94,15 +94,6 @@ def gptq(
     result = restored.transpose(0, 2, 1).reshape(shape)
     gram32 = gram.astype(np.float32).reshape(*shape[:-2], inputs, inputs)
     return np.asarray(descend(w, result, gram32, scale, zero_point, low, high, sweeps=sweeps), np.float32)
-
-
-def _damped(gram: NDArray[np.floating], damping: float) -> NDArray[np.float64]:
-    """With that share of the mean diagonal on it; inputs that are always zero become independent of all others."""
-    h = gram.astype(np.float64)
-    index = np.arange(h.shape[-1])
-    mean = h[:, index, index].mean(-1)[:, None]
-    h[:, index, index] += np.where(mean > 0.0, damping * mean, 1.0)
-    return h
 
 
 def _factor(gram: NDArray[np.float64], order: NDArray[np.integer]) -> NDArray[np.float32]:
