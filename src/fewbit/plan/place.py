@@ -125,7 +125,8 @@ def _weights(hub: Hub, node: ir.Node, plan: NodePlan, setting: Setting, target: 
         if setting.weight.granularity == "tensor":
             block = PER_TENSOR
         dtype, limit = setting.weight.dtype, None
-        if plan.form in ("integer", "dynamic") and dtype.is_integer and dtype.bits > target.weight_bits:
+        sums = plan.form == "dynamic" or (plan.form == "integer" and setting.activation.dtype.bits <= 8)
+        if sums and dtype.is_integer and dtype.bits > target.weight_bits:
             simple = node.op_type == "Conv" or (rank == 2 and len(values) == 1)
             if target.pair_limit is None or block == PER_TENSOR or not simple:
                 dtype = type(dtype)(dtype.kind, target.weight_bits)
