@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,15 @@ class Probe:
         self.values = {str(v.name): v for v in self.hub.values()}
         self._count = 0
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+
+    def deepest_first(self, names: Iterable[str]) -> list[str]:
+        """The names, values that are computed last first: the order in which to add nodes that only look.
+
+        ONNX Runtime walks the graph depth-first from its leaves, beginning with the one written last. If that is the deepest,
+        the whole network runs before anything is looked at, and all activations stay in memory until then.
+        """
+        position = {name: index for index, name in enumerate(self.values)}
+        return sorted(names, key=lambda name: -position[name])
 
     def constant(self, array: NDArray[Any]) -> ir.Value:
         """An initializer; equal small ones are shared."""
@@ -54,7 +63,7 @@ class Probe:
         if not axes:
             return self.node("Identity", [value])
         if self.hub.opset >= _AXES_AS_INPUT:
-            return self.node(op, [value, self.constant(np.asarray(axes, np.int64))], keepdims=0)
+            return self.node(op, [value, self.constant(np.asarray(axes, np.int64))], keepdims=ir.AttrInt64("keepdims", 0))
         return self.node(op, [value], axes=axes, keepdims=0)
 
     def along(self, vector: NDArray[np.floating], axis: int, rank: int) -> ir.Value:
