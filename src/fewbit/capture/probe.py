@@ -58,12 +58,20 @@ class Probe:
         self.graph.append(made)
         return made.outputs[0]
 
+    def again(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> ir.Value:
+        """A second node like one of one output that is there, with other inputs."""
+        made = self.node(node.op_type, inputs, **node.attributes)
+        made.type, made.shape = node.outputs[0].type, node.outputs[0].shape
+        return made
+
     def reduce(self, op: str, value: ir.Value, axes: list[int]) -> ir.Value:
         """A reduction that drops the axes; without axes the value itself."""
         if not axes:
             return self.node("Identity", [value])
         if self.hub.opset >= _AXES_AS_INPUT:
-            return self.node(op, [value, self.constant(np.asarray(axes, np.int64))], keepdims=ir.AttrInt64("keepdims", 0))
+            return self.node(
+                op, [value, self.constant(np.asarray(axes, np.int64))], keepdims=ir.AttrInt64("keepdims", 0)
+            )
         return self.node(op, [value], axes=axes, keepdims=0)
 
     def along(self, vector: NDArray[np.floating], axis: int, rank: int) -> ir.Value:
