@@ -70,7 +70,8 @@ def _best_ratio(
             scale, zero = params.scale[:, None], params.zero_point[:, None].astype(np.float32)
             q = row / scale
             np.rint(q, out=q)
-            np.clip(q, spec.qmin - zero, spec.qmax - zero, out=q)
+            np.maximum(q, spec.qmin - zero, out=q)  # twice as fast as np.clip with arrays
+            np.minimum(q, spec.qmax - zero, out=q)
             q *= scale
             q -= row
             if weight is None:
