@@ -18,6 +18,7 @@ from fewbit.formats.onnx.weights import (
     dynamic_lstm,
     dynamic_matmul,
     gather_rows,
+    gathers_rows,
     integer_bias,
     stored_weight,
 )
@@ -75,7 +76,7 @@ class _Lowering:
             self._replace(node, dynamic_lstm(self.emit, self.plan, node))
         elif plan.form == "dynamic":
             self._replace(node, (dynamic_matmul(self.emit, self.plan, node, self.dynamic),))
-        elif plan.form == "storage" and node.op_type == "Gather":
+        elif plan.form == "storage" and node.op_type == "Gather" and self._gathers_rows(node):
             self._replace(node, (gather_rows(self.emit, self.plan, node),))
         else:
             for index, value in enumerate(node.inputs):
@@ -83,6 +84,10 @@ class _Lowering:
                     if value not in self.stored:
                         self.stored[value] = stored_weight(self.emit, self.plan, node, value)
                     node.replace_input_with(index, self.stored[value])
+
+    def _gathers_rows(self, node: ir.Node) -> bool:
+        table = self.plan.sites.get(str(node.inputs[0].name))  # type: ignore[union-attr]
+        return table is not None and gathers_rows(self.emit, table)
 
     def _view(self, value: ir.Value) -> View:
         """The integers of a value; a float value is quantized here."""
