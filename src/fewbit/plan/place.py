@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from fewbit.core.floats import exact_step, is_exact_float16
 from fewbit.graph.hub import Hub
-from fewbit.graph.ops import weight_of
+from fewbit.graph.ops import Weight, weight_of
 from fewbit.plan.plan import NodePlan, SitePlan
 from fewbit.plan.recipe import Setting
 from fewbit.plan.select import MIN_STORED_ELEMENTS, quantizes_output
@@ -124,11 +124,23 @@ def _weights(hub: Hub, node: ir.Node, plan: NodePlan, setting: Setting, target: 
         block = tuple(1 if axis in _scale_axes(node, weight.out_axis, rank) else -1 for axis in range(rank))
         if setting.weight.granularity == "tensor":
             block = PER_TENSOR
+        elif setting.weight.granularity == "group":
+            block = _group(value, weight, block, setting.weight.group_size)
         dtype = setting.weight.dtype
         if plan.form in ("integer", "dynamic") and dtype.is_integer and dtype.bits > target.weight_bits:
             dtype = type(dtype)(dtype.kind, target.weight_bits)
-        result.append((value, QSpec(dtype, block, symmetric=setting.weight.symmetric, narrow=dtype.is_integer)))
+        book = setting.weight.codebook
+        narrow = dtype.is_integer and book is None
+        result.append((value, QSpec(dtype, block, setting.weight.symmetric, narrow, codebook=book)))
     return result
+
+
+def _group(value: ir.Value, weight: Weight, block: tuple[int, ...], size: int) -> tuple[int, ...]:
+    """At most `size` weights of one output channel: as many inputs, or all taps of fewer inputs of a convolution."""
+    shape = value.const_value.shape  # type: ignore[union-attr]
+    axis = weight.in_axis % len(block)
+    taps = int(np.prod([n for a, n in enumerate(shape) if block[a] == -1 and a != axis]))
+    return tuple(max(1, size // taps) if a == axis else b for a, b in enumerate(block))
 
 
 def _scale_axes(node: ir.Node, out_axis: int, rank: int) -> tuple[int, ...]:

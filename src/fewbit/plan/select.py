@@ -92,6 +92,8 @@ def _refuse(hub: Hub, node: ir.Node, form: Form, setting: Setting, rule: OpRule)
         if elements < MIN_STORED_ELEMENTS:
             return f"its weight has {elements} elements: the nodes that expand it would take more than it saves"
         return None
+    if setting.weight.codebook is not None:
+        return f"the kernel takes evenly spaced weights, not codebook {setting.weight.codebook}"
     if setting.weight.dtype not in rule.weights:
         return f"the kernel takes {', '.join(map(str, rule.weights))} weights, not {setting.weight.dtype}"
     if form == "integer" and setting.activation.dtype not in rule.activations:

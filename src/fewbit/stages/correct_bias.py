@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from fewbit.core.affine import dequantize
+from fewbit.core.quant import dequantize
 from fewbit.core.stats import TensorStats
 from fewbit.core.weights.bias import output_shift, tap_coverage
 from fewbit.graph.facts import bias_add

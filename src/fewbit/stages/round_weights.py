@@ -46,6 +46,8 @@ def _can_round(hub: Hub, plan: Plan, node: ir.Node) -> bool:
     site = plan.sites[decision.weight]
     if site.params is None or site.spec is None or not site.spec.dtype.is_integer or len(weight.value.uses()) > 1:
         return False
+    if site.spec.codebook is not None:  # its integers are not evenly spaced
+        return False
     if node.op_type == "Conv":
         return convolution_window(hub, node) is not None
     return node.op_type in _OPS and weight.index == 1 and len(weight.shape) == 2

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbit.core.affine import params_from_range
+from fewbit.core.codebook.params import codebook_params
 from fewbit.core.floats import exact_step
 from fewbit.core.weights.scales import weight_params
 from fewbit.graph.hub import Hub
@@ -21,7 +22,7 @@ _INT32_MAX = 2.0**31 - 1
 
 
 def scale_weights(hub: Hub, plan: Plan) -> Plan:
-    """The plan with the parameters of its integer constants; activation ranges must be chosen before.
+    """The plan with the parameters of its constants; activation ranges must be chosen before.
 
     The scale of an int32 bias is the product of input and weight scales. A channel whose weights are so small that its
     bias would not fit gets a larger weight scale (its weights then become zero, which is what they amount to).
@@ -29,7 +30,9 @@ def scale_weights(hub: Hub, plan: Plan) -> Plan:
     values = {str(v.name): v for v in hub.values()}
     chosen: dict[str, SitePlan] = {}
     for name, site in plan.constants().items():
-        if site.spec is None or not site.spec.dtype.is_integer or site.params is not None:
+        if site.spec is None or site.params is not None:
+            continue
+        if not (site.spec.dtype.is_integer or site.spec.dtype.is_float8):
             continue
         reader = next(node for node in values[name].consumers() if str(node.name) in plan.nodes)
         weight = balanced_weight(hub, plan, reader, values[name])
@@ -37,6 +40,8 @@ def scale_weights(hub: Hub, plan: Plan) -> Plan:
             step = exact_step(weight)
             assert step is not None  # place asked
             params = QParams(site.spec, np.asarray(step, np.float32), np.asarray(0, np.int32))
+        elif site.spec.codebook is not None or site.spec.dtype.is_float8:
+            params = codebook_params(weight, site.spec, method=site.method)  # type: ignore[arg-type]
         elif site.method == "minmax":  # the constant operand of an elementwise node: every value counts
             params = params_from_range(weight.min(), weight.max(), site.spec)
         else:

@@ -18,6 +18,7 @@ from fewbit.formats.onnx.weights import (
     dynamic_lstm,
     dynamic_matmul,
     gather_rows,
+    gathers_rows,
     integer_bias,
     stored_weight,
 )
@@ -77,7 +78,7 @@ class _Lowering:
             self._replace(node, dynamic_lstm(self.emit, self.plan, node))
         elif plan.form == "dynamic":
             self._replace(node, (dynamic_matmul(self.emit, self.plan, node, self.dynamic),))
-        elif plan.form == "storage" and node.op_type == "Gather":
+        elif plan.form == "storage" and node.op_type == "Gather" and self._gathers_rows(node):
             self._replace(node, (gather_rows(self.emit, self.plan, node),))
         else:
             for index, value in enumerate(node.inputs):
@@ -95,6 +96,10 @@ class _Lowering:
         else:
             node.resize_inputs(3)
             node.replace_input_with(2, self.emit.constant(bias, f"{node.name}_bias"))
+
+    def _gathers_rows(self, node: ir.Node) -> bool:
+        table = self.plan.sites.get(str(node.inputs[0].name))  # type: ignore[union-attr]
+        return table is not None and gathers_rows(self.emit, table)
 
     def _view(self, value: ir.Value) -> View:
         """The integers of a value; a float value is quantized here."""

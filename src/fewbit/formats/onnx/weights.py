@@ -1,4 +1,4 @@
-"""Weights as integers, and the forms in which a node reads them."""
+"""Weights as narrow numbers, and the forms in which a node reads them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from fewbit.core.codebook.floats import to_bfloat16
 from fewbit.core.floats import to_float16
+from fewbit.formats.onnx.codewords import block_scale, decoded, needs_table
 from fewbit.formats.onnx.emit import CONTRIB, Emitter, require
 from fewbit.graph.ops import weight_of
 from fewbit.plan.balanced import integer_weight
-from fewbit.plan.plan import Plan
+from fewbit.plan.plan import Plan, SitePlan
+from fewbit.spec import DType
 
 
 def integers_of(
@@ -50,22 +53,38 @@ def integer_bias(
 
 
 def stored_weight(emit: Emitter, plan: Plan, node: ir.Node, value: ir.Value) -> ir.Value:
-    """A narrow constant that expands to float when the model is loaded: Cast, and Mul by the scale, fold there."""
+    """A narrow constant that expands to float when the model is loaded: Cast, or Gather from a table, and Mul by the scale
+    fold there."""
     site = plan.sites[str(value.name)]
     assert site.spec is not None
     hint = str(value.name)
-    if not site.spec.dtype.is_integer:
-        array = emit.hub.constant(value)
-        assert array is not None
-        half, _ = to_float16(np.asarray(array, np.float32))
-        return emit.node("Cast", [emit.constant(half, hint)], "w", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)[0]
-    integers, scale = integers_of(emit, plan, node, value)
-    (cast,) = emit.node("Cast", [emit.constant(integers, hint)], "w", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
-    return emit.node("Mul", [cast, emit.constant(scale, "scale")], "w", dtype=ir.DataType.FLOAT)[0]
+    if is_half(site.spec.dtype):
+        return emit.to_float(emit.constant(_half(emit, value, site.spec.dtype), hint))
+    params, codes = require(site), integer_weight(emit.hub, plan, node, value)
+    if needs_table(params.spec, emit.hub.opset):
+        real = decoded(emit, codes, params, hint)
+    else:
+        real = emit.to_float(emit.constant(codes, hint))
+    return emit.node("Mul", [real, block_scale(emit, params, codes.shape)], "w", dtype=ir.DataType.FLOAT)[0]
+
+
+def is_half(dtype: DType) -> bool:
+    """Whether a weight is stored as 16-bit floats, which need no scale."""
+    return dtype.kind in ("float", "bfloat")
+
+
+def _half(emit: Emitter, value: ir.Value, dtype: DType) -> NDArray[Any]:
+    real = np.asarray(emit.hub.constant(value), np.float32)
+    return to_bfloat16(real) if dtype.kind == "bfloat" else to_float16(real)[0]
+
+
+def gathers_rows(emit: Emitter, site: SitePlan) -> bool:
+    """Whether an embedding can be gathered as it is stored: whole bytes that one Cast expands."""
+    return site.spec is not None and not needs_table(site.spec, emit.hub.opset) and site.spec.dtype.bits >= 8
 
 
 def gather_rows(emit: Emitter, plan: Plan, node: ir.Node) -> ir.Value:
-    """An embedding whose table is integers: only the rows in use become float."""
+    """An embedding whose table is narrow numbers: only the rows in use become float."""
     table, indices = node.inputs[0], node.inputs[1]
     assert table is not None
     site = plan.sites[str(table.name)]
@@ -73,15 +92,13 @@ def gather_rows(emit: Emitter, plan: Plan, node: ir.Node) -> ir.Value:
     hint, axis = str(table.name), node.attributes.get_int("axis", 0)
     stored: NDArray[Any]
     scale: NDArray[np.float32] | None
-    if not site.spec.dtype.is_integer:
-        array = emit.hub.constant(table)
-        assert array is not None
-        stored, scale = to_float16(np.asarray(array, np.float32))[0], None
+    if is_half(site.spec.dtype):
+        stored, scale = _half(emit, table, site.spec.dtype), None
     else:
         stored, scale = integers_of(emit, plan, node, table)
     constant = emit.constant(stored, hint)
     (rows,) = emit.node("Gather", [constant, indices], "rows", dtype=constant.dtype, axis=axis)
-    (rows,) = emit.node("Cast", [rows], "rows", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
+    rows = emit.to_float(rows)
     if scale is None:
         return rows
     factor = emit.constant(scale, "scale")
