@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fewbit.capture.probe import Balance, Probe
 from fewbit.graph.hub import Hub
-from fewbit.runtimes.onnxruntime import open_session
+from fewbit.runtimes.onnxruntime import SIMULATION, open_session
 from fewbit.spec import QParams
 
 Feed = Mapping[str, NDArray[Any]]
@@ -57,7 +57,7 @@ def noise_of_nodes(
         switch = probe.node("Gather", [chosen, probe.constant(np.array(index, np.int64))], axis=0)
         _perturb(probe, nodes[perturbation.node], perturbation, switch)
     probe.graph.sort()
-    session = open_session(probe.hub.model, threads=threads)
+    session = open_session(probe.hub.model, threads=threads, config=SIMULATION)
     count = len(perturbations)
     noise = np.zeros((count, len(session.outputs)))
     signal = np.zeros(len(session.outputs))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fewbit.capture.probe import Probe
 from fewbit.graph.hub import Hub
-from fewbit.runtimes.onnxruntime import open_session
+from fewbit.runtimes.onnxruntime import SIMULATION, open_session
 from fewbit.spec import QParams
 
 Feed = Mapping[str, NDArray[Any]]
@@ -51,7 +51,7 @@ def mean_shifts(
         names.append(name)
     if not names:
         return {}
-    session = open_session(probe.model(outputs), threads=threads)
+    session = open_session(probe.model(outputs), threads=threads, config=SIMULATION)
     totals: dict[str, NDArray[np.float64]] = {}
     samples = 0
     for feed in feeds:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fewbit.capture.probe import Balance, Probe
 from fewbit.core.affine import fake_quantize
 from fewbit.graph.hub import Hub
-from fewbit.runtimes.onnxruntime import open_session
+from fewbit.runtimes.onnxruntime import SIMULATION, open_session
 from fewbit.spec import QParams
 
 _MOST_BYTES = 400 << 20
@@ -52,6 +52,10 @@ class Stepwise:
         self.producers = {str(o.name): node for node in hub.nodes() for o in node.outputs if o.name}
         self.reads = {node: _read_by(node) for node in hub.nodes()}
 
+    @property
+    def samples(self) -> int:
+        return len(self.real)
+
     def step(self, nodes: Sequence[ir.Node], decisions: Decisions) -> None:
         """Run everything that the first inputs of these nodes depend on and that has not run yet."""
         wanted = [str(node.inputs[0].name) for node in nodes]  # type: ignore[union-attr]
@@ -60,10 +64,9 @@ class Stepwise:
         made = [name for node in self.hub.nodes() if node in piece for name in _names(node.outputs) if name in kept]
         if made:
             inputs = sorted({name for node in piece for name in self.reads[node] if name in self.real[0]})
-            names = {str(node.name) for node in piece}
-            for store, chosen in ((self.real, None), (self.quantized, decisions)):
-                model = _piece(self.hub, names, inputs, made, chosen)
-                session = open_session(model, threads=self.threads)
+            cut = _cut(self.hub, {str(node.name) for node in piece}, inputs, made)
+            for store, model in ((self.real, cut.model), (self.quantized, _quantized(cut, made, decisions))):
+                session = open_session(model, threads=self.threads, config=SIMULATION)
                 for values in store:
                     values.update(zip(made, session.run({n: values[n] for n in inputs}), strict=True))
         self.done |= piece
@@ -124,16 +127,13 @@ def _read_by(node: ir.Node) -> set[str]:
     return names
 
 
-def _piece(
-    hub: Hub, nodes: set[str], inputs: Sequence[str], outputs: Sequence[str], decisions: Decisions | None
-) -> ir.Model:
-    """The nodes of a model that lead from some of its values to others."""
-    from onnx_ir.passes.common import RemoveUnusedNodesPass
-
-    probe = Probe(hub)
+def _cut(hub: Hub, nodes: set[str], inputs: Sequence[str], outputs: Sequence[str]) -> Hub:
+    """The nodes of a model that lead from some of its values to others, as a model of its own."""
+    cut = hub.clone()
+    values = {str(v.name): v for v in cut.values()}
     fed: list[ir.Value] = []
     for name in inputs:
-        value = probe.values[name]
+        value = values[name]
         if value.producer() is not None:
             stand_in = ir.Value(name=name, type=value.type, shape=value.shape)
             for reader, index in list(value.uses()):
@@ -141,15 +141,25 @@ def _piece(
             value.name = f"{name}@elsewhere"
             value = stand_in
         fed.append(value)
-    own = [node for node in probe.hub.nodes() if str(node.name) in nodes]
-    rounded = {} if decisions is None else _apply(probe, own, decisions)
-    probe.graph.inputs.clear()
-    probe.graph.inputs.extend(fed)
-    probe.graph.outputs.clear()
-    probe.graph.outputs.extend(rounded.get(name, probe.values[name]) for name in outputs)
-    probe.graph.sort()
-    RemoveUnusedNodesPass()(probe.hub.model)
-    return probe.hub.model
+    cut.graph.inputs.clear()
+    cut.graph.inputs.extend(fed)
+    cut.graph.outputs.clear()
+    cut.graph.outputs.extend(values[name] for name in outputs)
+    for node in reversed(cut.nodes()):
+        if str(node.name) not in nodes:
+            node.resize_inputs(0)
+            cut.graph.remove(node)
+    initializers = cut.graph.initializers
+    for name in [name for name, value in initializers.items() if not value.uses()]:
+        del initializers[name]
+    return cut
+
+
+def _quantized(cut: Hub, outputs: Sequence[str], decisions: Decisions) -> ir.Model:
+    """A copy of a cut that does what was decided."""
+    probe = Probe(cut)
+    rounded = _apply(probe, probe.hub.nodes(), decisions)
+    return probe.model([rounded.get(name, probe.values[name]) for name in outputs])
 
 
 def _apply(probe: Probe, own: list[ir.Node], decisions: Decisions) -> dict[str, ir.Value]:

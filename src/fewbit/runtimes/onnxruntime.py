@@ -27,6 +27,11 @@ times too slow. The runtime sets the mode of the calling thread and leaves it so
 for it; the Python functions do not touch their caller's arithmetic."""
 
 
+SIMULATION = {"session.disable_quant_qdq": "1"}
+"""Options of a session that computes QuantizeLinear and DequantizeLinear as they are written. Otherwise the runtime makes integer
+kernels of a convolution between two of them, and for that quantizes its float weights, with one scale and in its own way."""
+
+
 class OrtSession:
     """One loaded model. `run` takes a feed with at least the model's inputs and gives all outputs in order."""
 

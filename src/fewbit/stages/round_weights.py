@@ -13,11 +13,12 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+from scipy.linalg import solve
 
 from fewbit.capture.stepwise import Decisions, Feed, Stepwise
 from fewbit.core.affine import expand_blocks
 from fewbit.core.weights.gptq import gptq
-from fewbit.core.weights.moments import Moments
+from fewbit.core.weights.moments import Moments, shrunk
 from fewbit.core.weights.rows import Window, dense_rows, patch_rows, rows_to_weight, weight_rows
 from fewbit.graph.facts import bias_add
 from fewbit.graph.hub import Hub
@@ -29,6 +30,8 @@ from fewbit.plan.wiring import node_bias
 
 _RIDGES = (1.0, 0.1, 0.01)  # of the mean diagonal: how little the samples are trusted to move weights
 _OPS = ("Conv", "Gemm", "MatMul")
+_HELD_BYTES = 64 << 20
+_ROWS, _LEAST_ROWS = 8, 512  # input vectors for each input of a layer: more do not tell more
 
 
 def rounded_nodes(hub: Hub, plan: Plan) -> list[ir.Node]:
@@ -51,23 +54,44 @@ def _can_round(hub: Hub, plan: Plan, node: ir.Node) -> bool:
 
 
 class LayerInputs:
-    """Gathers the moments of one node's inputs."""
+    """Gathers the moments of one node's inputs, those of many samples by one matrix product."""
 
-    def __init__(self, hub: Hub, plan: Plan, node: ir.Node, positions: int) -> None:
+    def __init__(self, hub: Hub, plan: Plan, node: ir.Node, positions: int, samples: int) -> None:
         weight = weight_of(node)
         assert weight is not None  # rounded_nodes asked
-        self.groups, self.positions = weight.groups, positions
-        self.window: Window | None = convolution_window(hub, node) if node.op_type == "Conv" else None
         inputs = int(np.prod(weight.shape)) // weight.shape[weight.out_axis]
+        self.groups, self.positions = weight.groups, min(positions, -(-max(_ROWS * inputs, _LEAST_ROWS) // samples))
+        self.window: Window | None = convolution_window(hub, node) if node.op_type == "Conv" else None
         self.halves = Moments(weight.groups, inputs), Moments(weight.groups, inputs)
         self.turned = node.op_type == "Gemm" and bool(node.attributes.get_int("transA", 0))
         self.balance = input_balance(plan, node)
         self.count = 0
+        self.waiting: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        self.held = 0
 
     def add(self, real: NDArray[np.float32], quantized: NDArray[np.float32]) -> None:
+        """One sample's first input, in float and as it is quantized."""
         rows = self._rows(real)
-        self.halves[self.count % 2].add(rows, rows if quantized is real else self._rows(quantized))
+        self.waiting.append((rows, rows if quantized is real else self._rows(quantized)))
+        self.held += 2 * rows.nbytes
         self.count += 1
+        if self.held > _HELD_BYTES:
+            self._flush()
+
+    def finish(self) -> tuple[Moments, Moments]:
+        """The moments of every other sample, and of the rest."""
+        self._flush()
+        return self.halves
+
+    def _flush(self) -> None:
+        for half, moments in enumerate(self.halves):
+            mine = self.waiting[half::2]
+            if not mine:
+                continue
+            real = np.concatenate([a for a, _ in mine], 1)
+            same = all(a is b for a, b in mine)
+            moments.add(real, real if same else np.concatenate([b for _, b in mine], 1))
+        self.waiting, self.held = [], 0
 
     def _rows(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         rng = np.random.default_rng(self.count)  # the same places in both
@@ -98,7 +122,7 @@ def round_weight(hub: Hub, plan: Plan, node: ir.Node, halves: tuple[Moments, Mom
     moments = halves[0] + halves[1]
     gram, cross = moments.second(centred=bias is not None)
     target = _target(w, halves, gram, cross, centred=bias is not None)
-    q = gptq(target, gram, scale, zero, spec.qmin, spec.qmax)
+    q = gptq(target, shrunk(gram, moments.count), scale, zero, spec.qmin, spec.qmax)
     integers = rows_to_weight(q, real.shape, weight.out_axis, weight.in_axis).astype(spec.dtype.storage)
     plan = plan.with_sites({site.site.name: replace(site, integers=integers)})
     if bias is None:
@@ -129,8 +153,9 @@ def _target(
         change = _solve(w, fit_gram, fit_cross, ridge) - w
         # ‖w x - (w + d) x̂‖² less ‖w x - w x̂‖², on the other half
         error = np.sum((change @ gram2) * (change + 2 * w)) - 2 * np.sum((w @ cross2) * change)
-        if error < least:
-            best, least = ridge, error
+        if error >= least:
+            break
+        best, least = ridge, error
     return w if best is None else _solve(w, gram, cross, best)
 
 
@@ -138,9 +163,15 @@ def _solve(
     w: NDArray[np.float64], gram: NDArray[np.float64], cross: NDArray[np.float64], ridge: float
 ) -> NDArray[np.float64]:
     energy = np.einsum("gii->g", gram) / gram.shape[-1]
-    eye = np.eye(gram.shape[-1]) * np.where(energy > 0.0, ridge * energy, 1.0)[:, None, None]
-    solved = np.linalg.solve(gram + eye, (w @ (cross + eye)).transpose(0, 2, 1)).transpose(0, 2, 1)
-    return np.asarray(solved, np.float64)
+    extra = np.where(energy > 0.0, ridge * energy, 1.0)[:, None]
+    index = np.arange(gram.shape[-1])
+    left, right = gram.copy(), w @ cross + w * extra[..., None]
+    left[:, index, index] += extra
+    if len(w) > 1:
+        return np.asarray(np.linalg.solve(left, right.transpose(0, 2, 1)).transpose(0, 2, 1), np.float64)
+    return np.asarray(
+        solve(left[0], right[0].T, assume_a="pos", overwrite_a=True, overwrite_b=True).T[None], np.float64
+    )
 
 
 def round_weights(
@@ -156,10 +187,10 @@ def round_weights(
     run = Stepwise(hub, feeds, threads)
     for node in nodes:
         run.step([node], decisions)
-        gathered = LayerInputs(hub, plan, node, positions)
+        gathered = LayerInputs(hub, plan, node, positions, run.samples)
         for real, quantized in run.inputs_of(node, decisions):
             gathered.add(real, quantized)
-        plan = round_weight(hub, plan, node, gathered.halves)
+        plan = round_weight(hub, plan, node, gathered.finish())
         _decide(decisions, hub, plan, node)
         advance(1)
     return plan

@@ -64,3 +64,22 @@ class Moments:
         if centred:
             cross -= self.mean_float[:, :, None] * self.mean[:, None, :]
         return gram, cross
+
+
+def shrunk(gram: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """A Gram matrix (G, K, K) estimated from `count` vectors, drawn towards its diagonal as far as the estimates of the
+    products of different inputs are noise.
+
+    The share is that of Schäfer & Strimmer 2005, "A Shrinkage Approach to Large-Scale Covariance Matrix Estimation",
+    equation 8 with target D, where the variance of a product over samples is that of normal values,
+    (g_ii g_jj + g_ij²) / count. With fewer vectors than inputs the matrix is singular, and an algorithm that believed it
+    would hide errors where no sample happened to look.
+    """
+    diagonal = np.einsum("gii->gi", gram)
+    square, own = np.einsum("gij,gij->g", gram, gram), (diagonal**2).sum(1)
+    noise = (diagonal.sum(1) ** 2 - own + square - own) / max(count, 1)
+    share = np.minimum(np.divide(noise, square - own, out=np.ones_like(noise), where=square > own), 1.0)
+    result = gram * (1.0 - share)[:, None, None]
+    index = np.arange(gram.shape[-1])
+    result[:, index, index] = diagonal
+    return result

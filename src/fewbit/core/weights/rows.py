@@ -22,18 +22,16 @@ class Window:
 
 
 def weight_rows(w: NDArray[Any], out_axis: int, in_axis: int, groups: int = 1) -> NDArray[Any]:
-    """A weight as (groups, outputs / groups, K): K runs over input channels, then kernel positions. The axes of a
-    convolution's weight are (O, I, *kernel), of a matrix (O, I) or (I, O)."""
-    w = np.moveaxis(w, (out_axis, in_axis), (0, 1))
+    """A weight as (groups, outputs / groups, K): K runs over kernel positions, then input channels, the order in which
+    integer kernels sum (NHWC). The axes of a convolution's weight are (O, I, *kernel), of a matrix (O, I) or (I, O)."""
+    w = np.moveaxis(w, (out_axis, in_axis), (0, -1))
     return w.reshape(groups, w.shape[0] // groups, -1)
 
 
 def rows_to_weight(rows: NDArray[Any], shape: tuple[int, ...], out_axis: int, in_axis: int) -> NDArray[Any]:
     """The inverse of `weight_rows`, for a weight of this shape."""
-    rank = len(shape)
-    order = [out_axis % rank, in_axis % rank, *(a for a in range(rank) if a not in (out_axis % rank, in_axis % rank))]
-    moved = rows.reshape([shape[a] for a in order])
-    return np.ascontiguousarray(np.moveaxis(moved, (0, 1), (out_axis, in_axis)))
+    moved = rows.reshape(np.moveaxis(np.empty(shape, np.bool_), (out_axis, in_axis), (0, -1)).shape)
+    return np.ascontiguousarray(np.moveaxis(moved, (0, -1), (out_axis, in_axis)))
 
 
 def dense_rows(x: NDArray[np.float32], most: int, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -47,7 +45,8 @@ def dense_rows(x: NDArray[np.float32], most: int, rng: np.random.Generator) -> N
 def patch_rows(
     x: NDArray[np.float32], window: Window, groups: int, most: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """The input vectors of a convolution at no more than `most` output positions, taken at random.
+    """The input vectors of a convolution at about `most` output positions, taken at random: the same of each sample, and
+    at least one.
 
     Args:
         x: (N, C, *sizes).
@@ -69,5 +68,5 @@ def patch_rows(
         index.append(grid.reshape([len(chosen), *(-1 if a == axis else 1 for a in range(count))]))
     patches = padded[tuple(index)]  # (N, C, positions, *kernel)
     n, channels = patches.shape[:2]
-    patches = patches.reshape(n, groups, channels // groups, len(chosen), -1).transpose(1, 0, 3, 2, 4)
+    patches = patches.reshape(n, groups, channels // groups, len(chosen), -1).transpose(1, 0, 3, 4, 2)
     return patches.reshape(groups, n * len(chosen), -1)

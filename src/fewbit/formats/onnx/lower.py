@@ -72,6 +72,8 @@ class _Lowering:
             self._integer(node, plan, names)
             return
         self._read_float(node)
+        if plan.form in ("dynamic", "storage") and str(node.name) in self.plan.biases:
+            self._correct_bias(node, self.plan.biases[str(node.name)])
         if plan.form == "dynamic" and node.op_type == "LSTM":
             self._replace(node, dynamic_lstm(self.emit, self.plan, node))
         elif plan.form == "dynamic":
@@ -84,6 +86,16 @@ class _Lowering:
                     if value not in self.stored:
                         self.stored[value] = stored_weight(self.emit, self.plan, node, value)
                     node.replace_input_with(index, self.stored[value])
+
+    def _correct_bias(self, node: ir.Node, bias: np.ndarray) -> None:
+        """Give a node that computes in float the bias that the plan has for it."""
+        add = bias_add(node) if node.op_type == "MatMul" else None
+        if add is not None:
+            index = 0 if add.inputs[1] is node.outputs[0] else 1
+            add.replace_input_with(index, self.emit.constant(bias, f"{node.name}_bias"))
+        else:
+            node.resize_inputs(3)
+            node.replace_input_with(2, self.emit.constant(bias, f"{node.name}_bias"))
 
     def _gathers_rows(self, node: ir.Node) -> bool:
         table = self.plan.sites.get(str(node.inputs[0].name))  # type: ignore[union-attr]

@@ -1,0 +1,126 @@
+"""Weights of 8 bits for kernels that add two products in 16 bits.
+
+x86 processors without VNNI multiply unsigned activations by signed weights with `vpmaddubsw`, which adds the products
+of two neighbouring inputs in 16 bits, with saturation. The sums stay exact if of the weights that inputs 2j and 2j + 1
+have in an output channel the positive ones add up to at most 128, and the negative ones to no less than -128, as
+255 · 128 = 32640 < 2¹⁵. Weights of 7 bits always do, and most weights of 8 bits do as well: a scale a quarter larger
+than that of the maximum leaves few that do not, where 7 bits would double it.
+
+Inputs count in the order in which the kernel sums them: of a matrix as they are, of a convolution kernel position by
+kernel position with input channels running fastest, within each group (`rows.weight_rows`). The last of an odd number
+is alone. The zero point of the weights is 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewbit.core.affine import MIN_SCALE
+from fewbit.errors import InputError
+
+PAIR_LIMIT = 128
+"""The largest sum of a pair's weights of one sign, for activations up to 255: ⌊(2¹⁵ - 1) / 255⌋."""
+
+# Candidates of a scale: so many over the whole range, and as many again beside the best of them. One range of 64 gives
+# the same error in twice the time.
+_SCALES = 16
+_CHUNK = 1 << 16  # weights worked on at a time, so that they stay in the cache
+
+
+def saturating_pairs(integers: NDArray[Any], limit: int = PAIR_LIMIT) -> int:
+    """How many pairs of integers (..., K) could saturate."""
+    pairs = _pairs(integers.astype(np.int64))
+    return int(((np.maximum(pairs, 0).sum(-1) > limit) | (np.minimum(pairs, 0).sum(-1) < -limit)).sum())
+
+
+def pair_bounds(
+    exact: NDArray[np.floating], qmin: int, qmax: int, limit: int = PAIR_LIMIT
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Smallest and largest integer of each weight, so that no pair can saturate whatever is chosen within them.
+
+    What a pair's exact values leave of the limit, or exceed it by, is shared equally; for an excess this gives the least
+    squared error. Bounds that depend on the weights alone serve every rounding algorithm, in any order of columns, and
+    GPTQ loses nothing against bounds that follow the integers already chosen (to 0.01 dB).
+
+    Args:
+        exact: w / scale, shape (..., K).
+        qmin, qmax: ≤ 0 and ≥ 0.
+
+    Returns:
+        two arrays in the shape of exact, integral, qmin ≤ low ≤ 0 ≤ high ≤ qmax.
+
+    Raises:
+        InputError: the limit is not positive.
+    """
+    if limit < 1:
+        raise InputError(f"a limit for the sums of pairs must be at least 1, not {limit}; {PAIR_LIMIT} suits uint8")
+    pairs = _pairs(np.asarray(exact, np.float32))
+    low, high = (_shares(sign * pairs, most, limit) for sign, most in ((-1, -qmin), (1, qmax)))
+    shape, inputs = exact.shape[:-1], exact.shape[-1]
+    return -low.reshape(*shape, -1)[..., :inputs], high.reshape(*shape, -1)[..., :inputs]
+
+
+def round_pairs(exact: NDArray[np.floating], qmin: int, qmax: int, limit: int = PAIR_LIMIT) -> NDArray[np.float32]:
+    """The integers nearest to w / scale of which no pair saturates, shape (..., K), float32. Integers are taken too:
+    those that could saturate are moved as little as possible."""
+    pairs = _pairs(np.asarray(exact, np.float32))
+    q = np.rint(pairs)
+    np.clip(q, max(qmin, -limit), min(qmax, limit), out=q)
+    total = q[..., 0] + q[..., 1]  # beyond the limit only where both have one sign
+    for sign, most in ((-1, -qmin), (1, qmax)):
+        bad = sign * total > limit
+        q[bad] = sign * _shares(sign * pairs[bad], most, limit)
+    return q.reshape(*exact.shape[:-1], -1)[..., : exact.shape[-1]]
+
+
+def pair_scale(w: NDArray[np.floating], qmin: int, qmax: int, limit: int = PAIR_LIMIT) -> NDArray[np.float32]:
+    """The scale of every output channel that leaves the least squared error of `round_pairs`.
+
+    Between the scale of the largest weight, which makes many pairs exceed the limit, and that at which none can.
+
+    Args:
+        w: (..., O, K), finite.
+
+    Returns:
+        (..., O, 1), > 0; 1 for a channel of zeros.
+    """
+    rows = np.asarray(w, np.float32).reshape(-1, w.shape[-1])
+    most = min(qmax, -qmin)
+    last = max(most / (limit // 2), 1.0) if limit > 1 else float(most)
+    grid = np.linspace(1.0, last, _SCALES, dtype=np.float32)
+    near = (grid[1] - grid[0]) * np.linspace(-1.0, 1.0, _SCALES, dtype=np.float32)
+    scales = np.empty((len(rows), 1), np.float32)
+    step = max(1, _CHUNK // max(rows.shape[1], 1))
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        top = np.abs(part).max(-1, keepdims=True, initial=0.0) / np.float32(most)
+        top[top < MIN_SCALE] = 1.0
+        best, least = np.ones_like(top), np.full(top.shape, np.inf, np.float32)
+        for candidates in (grid, near):
+            middle = best if candidates is near else np.zeros_like(best)
+            for ratio in candidates:
+                scale = top * (middle + ratio)
+                error = round_pairs(part / scale, qmin, qmax, limit) * scale - part
+                loss = np.einsum("ok,ok->o", error, error)[:, None]
+                best, least = np.where(loss < least, middle + ratio, best), np.minimum(loss, least)
+        scales[start : start + step] = top * best
+    return scales.reshape(*w.shape[:-1], 1)
+
+
+def _shares(wanted: NDArray[np.float32], most: int, limit: int) -> NDArray[np.float32]:
+    """The largest sizes (..., 2) of one sign of a pair that wants these; together at most the limit."""
+    size = np.maximum(wanted, 0.0)
+    room = limit - size.sum(-1, keepdims=True)
+    most = min(most, limit)
+    first = np.clip(np.rint(size[..., :1] + room / 2), min(limit - most, most), most)
+    return np.concatenate([first, np.minimum(limit - first, most)], -1)
+
+
+def _pairs(x: NDArray[Any]) -> NDArray[Any]:
+    """(..., K) as (..., pairs, 2), the last of an odd number with a zero."""
+    if x.shape[-1] % 2:
+        x = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 1)])
+    return x.reshape(*x.shape[:-1], -1, 2)
