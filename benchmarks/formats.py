@@ -47,7 +47,7 @@ BEGIN, END = "<!-- begin:formats -->", "<!-- end:formats -->"
 
 def recipes() -> dict[str, Recipe]:
     made = {
-        f"{name} {block}": Recipe(name, (Rule(compute="storage", weight={**weight, **where}),))
+        f"{name} {block}": Recipe(name, (Rule(compute="storage", weight={**weight, **where, "bias_correction": True}),))
         for name, weight in FORMATS.items()
         for block, where in BLOCKS.items()
     }
@@ -80,7 +80,7 @@ def measure(case: Any, samples: int, rounds: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         for name, recipe in recipes().items():
             out = Path(folder) / f"{len(rows)}.onnx"
-            made = fewbit.quantize(case.model, recipe=recipe, out=out, verify=False)
+            made = fewbit.quantize(case.model, case.calibration(samples), recipe, out=out, verify=False)
             session, comparison = open_session(out), OutputComparison(name)
             for feed, output in zip(feeds, wanted, strict=True):
                 comparison.update(output, session.run(feed)[0])
