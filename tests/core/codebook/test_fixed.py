@@ -3,10 +3,12 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from scipy.stats import norm
 
-from fewbit.core.codebook import TABLES, table
+from fewbit.core.codebook import TABLES, fixed, table
 from fewbit.errors import RecipeError
+from fewbit.runtimes.onnxruntime import open_session
 
 
 def test_nf4_is_the_quantiles_of_the_paper() -> None:
@@ -59,3 +61,22 @@ def test_unknown_tables_and_widths_are_refused() -> None:
         table("nf4", 3)
     with pytest.raises(RecipeError, match="codebook pot has 2, 3, 4, 5, 6, 7, 8 bits, not 9"):
         table("pot", 9)
+
+
+@pytest.mark.parametrize(("name", "quant_type"), [("fp4_bnb", 0), ("nf4", 1)])
+def test_the_tables_of_bitsandbytes_are_those_of_the_runtime(name: str, quant_type: int) -> None:
+    codes = np.arange(16, dtype=np.uint8)
+    packed = np.append((codes[0::2] << 4) | codes[1::2], np.zeros(24, np.uint8))  # the first of two codes is in the high bits
+    node = helper.make_node(
+        "MatMulBnb4", ["x", "b", "s"], ["y"], domain="com.microsoft", K=16, N=4, block_size=16, quant_type=quant_type
+    )
+    constants = [numpy_helper.from_array(packed, "b"), numpy_helper.from_array(np.ones(4, np.float32), "s")]
+    info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [16, 16]), ("y", [16, 4]))]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    graph = helper.make_graph([node], "g", info[:1], info[1:], constants)
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    real = open_session(model.SerializeToString()).run({"x": np.eye(16, dtype=np.float32)})[0][:, 0]
+    signs = np.repeat([1.0, -1.0], 8)
+    wanted = table("nf4", 4) if name == "nf4" else np.tile(fixed.FP4_BNB_CODES, 2) * signs
+    np.testing.assert_allclose(real, wanted, rtol=1e-6)
+    assert np.array_equal(np.unique(real + 0.0), table(name, 4))
