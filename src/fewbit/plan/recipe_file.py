@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from fewbit.core.codebook import CODEBOOKS
 from fewbit.errors import RecipeError
-from fewbit.plan.recipe import Match, Recipe, Rule
+from fewbit.plan.recipe import Compute, Granularity, Match, Recipe, Rule
 from fewbit.spec import DType
 
 
@@ -45,7 +45,7 @@ class _Tensor(_Strict):
 
 
 class _Weight(_Tensor):
-    granularity: Literal["tensor", "channel", "group"] | None = None
+    granularity: Granularity | None = None
     group_size: int | None = Field(default=None, ge=2)
     codebook: str | None = None
     range: Literal["mse", "absmax"] | None = None
@@ -65,7 +65,7 @@ class _Activation(_Tensor):
 
 class _Rule(_Strict):
     match: _Match = _Match()
-    compute: Literal["integer", "dynamic", "storage", "float"] | None = None
+    compute: Compute | None = None
     weight: _Weight | None = None
     activation: _Activation | None = None
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fewbit.core.affine import params_from_range
 from fewbit.core.codebook.params import codebook_params
-from fewbit.core.floats import exact_step
+from fewbit.core.floats import exact_step, float16_scales
 from fewbit.core.weights.scales import weight_params
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
@@ -19,6 +19,7 @@ from fewbit.plan.plan import Plan, SitePlan
 from fewbit.spec import QParams
 
 _INT32_MAX = 2.0**31 - 1
+_FEW_BITS = 4  # a float32 scale for 32 weights would add a bit to each of them: up to here scales become float16
 
 
 def scale_weights(hub: Hub, plan: Plan) -> Plan:
@@ -46,6 +47,8 @@ def scale_weights(hub: Hub, plan: Plan) -> Plan:
             params = params_from_range(weight.min(), weight.max(), site.spec)
         else:
             params = weight_params(weight, site.spec, method=site.method)  # type: ignore[arg-type]
+            if site.spec.dtype.bits <= _FEW_BITS:
+                params = replace(params, scale=float16_scales(params.scale))
         chosen[name] = replace(site, params=params)
     return _fit_biases(hub, plan.with_sites(chosen))
 

@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 from fewbit.spec import INT32, DType, Rounding
 
-Form = Literal["integer", "passthrough", "dynamic", "storage", "absorbed", "float"]
+Form = Literal["integer", "passthrough", "dynamic", "weight_only", "storage", "absorbed", "float"]
 """How a node computes.
 
 integer: an integer kernel reads quantized inputs (and writes a quantized output where the kernel needs one).
 passthrough: moves integers without looking at them, so its output has its input's scale.
 dynamic: the runtime finds the range of the activation at every run; the weights are integers.
+weight_only: a kernel reads packed integer weights beside a float activation, and never expands them as a whole.
 storage: the weights are stored narrow and expanded when the model is loaded; computes in float.
 absorbed: an activation function that the producer's saturation already performs; the node disappears.
 float: left as it was.
@@ -46,6 +47,8 @@ class Target:
 
     weight_bits: the widest integer weight whose products cannot saturate the accumulator of the kernels (7 where
         pairs of u8·s8 products are added in 16 bits).
+    weight_only_rows: (elements of a weight, activation rows): from so many elements on a weight-only kernel is no slower than
+        float for up to so many rows.
     fused_activations: ops that a quantized output absorbs.
     bias: dtype of a bias in an integer kernel; its scale is the product of input and weight scales.
     rounding: of activations in the runtime.
@@ -58,6 +61,7 @@ class Target:
     description: str
     ops: dict[str, OpRule] = field(repr=False)
     weight_bits: int = 8
+    weight_only_rows: tuple[tuple[int, int], ...] = ()
     fused_activations: tuple[str, ...] = ("Relu", "Clip")
     bias: DType = INT32
     rounding: Rounding = "half_even"
@@ -74,6 +78,7 @@ class Target:
             "format": self.format,
             "description": self.description,
             "weight_bits": self.weight_bits,
+            "weight_only_rows": [list(row) for row in self.weight_only_rows],
             "bias": str(self.bias),
             "rounding": self.rounding,
             "fused_activations": list(self.fused_activations),

@@ -12,11 +12,10 @@ from fewbit.core.codebook.floats import Float8, fp8_scales
 from fewbit.core.codebook.kmeans import kmeans_1d
 from fewbit.core.codebook.nearest import decode, encode
 from fewbit.core.codebook.scales import ScaleMethod, codebook_scales
-from fewbit.core.floats import is_exact_float16
+from fewbit.core.floats import float16_scales
 from fewbit.core.weights.scales import _Blocks
 from fewbit.spec import QParams, QSpec
 
-_FLOAT16_NORMAL = float(np.finfo(np.float16).tiny)
 _LEARN_FROM = 1 << 16  # values, of whole blocks: four times as many gain 0.005 dB (normal and t-distributed weights)
 _ROUNDS = 8
 _SETTLED = 1e-3  # relative gain of a round below which the next ones do not pay
@@ -57,7 +56,7 @@ def codebook_params(
         else:
             levels = table(spec.codebook, spec.dtype.bits)
         scale = codebook_scales(rows, levels, weights, method)
-    scale = _storable(scale.reshape(blocks.grid))
+    scale = float16_scales(scale.reshape(blocks.grid))
     return QParams(spec, scale, np.zeros(scale.shape, np.int32), levels)
 
 
@@ -97,9 +96,3 @@ def learn_table(
         weight = np.broadcast_to(scale**2, rows.shape)
         trial = kmeans_1d(rows / scale, levels, weight if importance is None else weight * importance)
     return best
-
-
-def _storable(scale: NDArray[np.float32]) -> NDArray[np.float32]:
-    half = np.clip(scale, _FLOAT16_NORMAL, float(np.finfo(np.float16).max)).astype(np.float16).astype(np.float32)
-    close = scale.size > 1 and is_exact_float16(half) and np.allclose(half, scale, rtol=2.0**-11, atol=0.0)
-    return half if close else scale

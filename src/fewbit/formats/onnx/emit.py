@@ -96,7 +96,7 @@ class Emitter:
     def to_float(self, value: ir.Value) -> ir.Value:
         return self.node("Cast", [value], "w", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)[0]
 
-    def byte_rows(self, table: NDArray[np.float32], bits: int) -> ir.Value:
+    def byte_rows(self, table: NDArray[Any], bits: int) -> ir.Value:
         """What every byte stands for that packs indices of 1, 2, 4 or 8 bits into a table: (256, 8 / bits), made once."""
         short = (1 << bits) - table.size
         levels = self.constant(np.pad(table, (0, short), mode="edge"), "levels")
@@ -112,7 +112,7 @@ class Emitter:
         return self.node("Cast", [value], "index", dtype=ir.DataType.INT32, to=ir.DataType.INT32)[0]
 
     def gather(self, table: ir.Value, indices: ir.Value) -> ir.Value:
-        return self.node("Gather", [table, indices], "w", dtype=ir.DataType.FLOAT)[0]
+        return self.node("Gather", [table, indices], "w", dtype=table.dtype)[0]
 
     def domain_of(self, dtype: DType) -> str:
         return CONTRIB if dtype.bits > 8 and self.hub.opset < _OPSET_16_BIT else ""
@@ -160,13 +160,13 @@ class Emitter:
         return self._dequantized[key]
 
     def dequantize_constant(
-        self, integers: NDArray[Any], scale: NDArray[np.float32], axis: int, hint: str, *, zero_point: bool
+        self, integers: ir.Value, scale: NDArray[np.float32], axis: int, *, zero_point: bool
     ) -> ir.Value:
         """DequantizeLinear of a constant, symmetric; the zero point is written only where a kernel asks for it."""
         scale = scale.reshape(-1) if scale.size > 1 else scale.reshape(())
-        inputs: list[ir.Value | None] = [self.constant(integers, hint), self.constant(scale, "scale")]
+        inputs: list[ir.Value | None] = [integers, self.constant(scale, "scale")]
         if zero_point:
-            inputs.append(self.constant(np.zeros(scale.shape, integers.dtype), "zp"))
+            inputs.append(self.constant(np.zeros(scale.shape, integers.dtype.numpy()), "zp"))  # type: ignore[union-attr]
         attributes: dict[str, Any] = {"axis": axis} if scale.ndim else {}
         return self.node("DequantizeLinear", inputs, "dq", dtype=ir.DataType.FLOAT, **attributes)[0]
 

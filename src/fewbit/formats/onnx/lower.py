@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from fewbit.errors import PlanError
 from fewbit.formats.onnx.emit import Emitter, View, ir_type, require
+from fewbit.formats.onnx.nbits import gather_nbits, matmul_nbits
 from fewbit.formats.onnx.weights import (
     dequantized_weight,
     dynamic_lstm,
@@ -72,12 +73,15 @@ class _Lowering:
             self._integer(node, plan, names)
             return
         self._read_float(node)
-        if plan.form in ("dynamic", "storage") and str(node.name) in self.plan.biases:
+        if plan.form in ("dynamic", "weight_only", "storage") and str(node.name) in self.plan.biases:
             self._correct_bias(node, self.plan.biases[str(node.name)])
         if plan.form == "dynamic" and node.op_type == "LSTM":
             self._replace(node, dynamic_lstm(self.emit, self.plan, node))
         elif plan.form == "dynamic":
             self._replace(node, (dynamic_matmul(self.emit, self.plan, node, self.dynamic),))
+        elif plan.form == "weight_only":
+            new = gather_nbits if node.op_type == "Gather" else matmul_nbits
+            self._replace(node, (new(self.emit, self.plan, node),))
         elif plan.form == "storage" and node.op_type == "Gather" and self._gathers_rows(node):
             self._replace(node, (gather_rows(self.emit, self.plan, node),))
         else:

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from fewbit.core.codebook.floats import to_bfloat16
 from fewbit.core.floats import to_float16
-from fewbit.formats.onnx.codewords import block_scale, decoded, needs_table
+from fewbit.formats.onnx.codewords import block_scale, block_zero_point, decoded, needs_table, packed_integers
 from fewbit.formats.onnx.emit import CONTRIB, Emitter, require
 from fewbit.graph.ops import weight_of
 from fewbit.plan.balanced import integer_weight
 from fewbit.plan.plan import Plan, SitePlan
+from fewbit.plan.select import MIN_STORED_ELEMENTS
 from fewbit.spec import DType
 
 
@@ -38,8 +39,16 @@ def dequantized_weight(
     axis = weight.out_axis % integers.ndim
     if transpose:
         integers, axis = np.ascontiguousarray(integers.T), 1 - axis
-    value = emit.dequantize_constant(integers, scale, axis, str(weight.value.name), zero_point=zero_point)
-    return value, scale.reshape(-1)
+    held = _held(emit, integers, plan.sites[weight.name], weight.name)
+    return emit.dequantize_constant(held, scale, axis, zero_point=zero_point), scale.reshape(-1)
+
+
+def _held(emit: Emitter, integers: NDArray[np.integer], site: SitePlan, hint: str) -> ir.Value:
+    """The integers that a kernel reads; packed in the file where it is worth it."""
+    assert site.spec is not None
+    if site.spec.dtype.bits <= 4 and integers.size >= MIN_STORED_ELEMENTS:
+        return packed_integers(emit, integers, site.spec.dtype, hint)
+    return emit.constant(integers, hint)
 
 
 def integer_bias(
@@ -49,7 +58,7 @@ def integer_bias(
     scale = (np.float32(input_scale) * weight_scale).astype(np.float32)
     limit = np.float64(2**31 - 1)
     integers = np.clip(np.rint(bias.astype(np.float64) / scale), -limit, limit).astype(np.int32)
-    return emit.dequantize_constant(integers, scale, 0, "bias", zero_point=False)
+    return emit.dequantize_constant(emit.constant(integers, "bias"), scale, 0, zero_point=False)
 
 
 def stored_weight(emit: Emitter, plan: Plan, node: ir.Node, value: ir.Value) -> ir.Value:
@@ -65,6 +74,9 @@ def stored_weight(emit: Emitter, plan: Plan, node: ir.Node, value: ir.Value) -> 
         real = decoded(emit, codes, params, hint)
     else:
         real = emit.to_float(emit.constant(codes, hint))
+    zero = block_zero_point(emit, params, codes.shape)
+    if zero is not None:
+        (real,) = emit.node("Sub", [real, zero], "w", dtype=ir.DataType.FLOAT)
     return emit.node("Mul", [real, block_scale(emit, params, codes.shape)], "w", dtype=ir.DataType.FLOAT)[0]
 
 
@@ -79,8 +91,11 @@ def _half(emit: Emitter, value: ir.Value, dtype: DType) -> NDArray[Any]:
 
 
 def gathers_rows(emit: Emitter, site: SitePlan) -> bool:
-    """Whether an embedding can be gathered as it is stored: whole bytes that one Cast expands."""
-    return site.spec is not None and not needs_table(site.spec, emit.hub.opset) and site.spec.dtype.bits >= 8
+    """Whether an embedding can be gathered as it is stored: whole bytes that one Cast, and a scale a row, expand."""
+    spec = site.spec
+    if spec is None or needs_table(spec, emit.hub.opset) or spec.dtype.bits < 8:
+        return False
+    return spec.symmetric and all(size == -1 for size in spec.block_shape[1:])
 
 
 def gather_rows(emit: Emitter, plan: Plan, node: ir.Node) -> ir.Value:
@@ -123,7 +138,7 @@ def dynamic_matmul(emit: Emitter, plan: Plan, node: ir.Node, ranges: dict[ir.Val
     if node.op_type == "Gemm" and node.attributes.get_int("transB", False):
         integers = np.ascontiguousarray(integers.T)
     vector = weight_scale.reshape(-1) if weight_scale.size > 1 else weight_scale.reshape(())
-    inputs: list[ir.Value | None] = [quantized, emit.constant(integers, str(weight.value.name)), zero_point]
+    inputs: list[ir.Value | None] = [quantized, _held(emit, integers, plan.sites[weight.name], weight.name), zero_point]
     (product,) = emit.node("MatMulInteger", inputs, "product", dtype=ir.DataType.INT32)
     (product,) = emit.node("Cast", [product], "product", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
     (factor,) = emit.node("Mul", [scale, emit.constant(vector, "scale")], "scale", dtype=ir.DataType.FLOAT)
@@ -141,7 +156,8 @@ def dynamic_lstm(emit: Emitter, plan: Plan, node: ir.Node) -> tuple[ir.Value, ..
         weight = inputs[index]
         assert weight is not None
         integers, scale = integers_of(emit, plan, node, weight)
-        inputs[index] = emit.constant(np.ascontiguousarray(integers.transpose(0, 2, 1)), str(weight.name))
+        turned = np.ascontiguousarray(integers.transpose(0, 2, 1))
+        inputs[index] = _held(emit, turned, plan.sites[str(weight.name)], str(weight.name))
         rows = np.ascontiguousarray(np.broadcast_to(scale, (*integers.shape[:2], 1))[..., 0])
         scales += [emit.constant(rows, "scale"), emit.constant(np.zeros(rows.shape, integers.dtype), "zp")]
     attributes = {name: attribute.value for name, attribute in node.attributes.items() if name != "layout"}
