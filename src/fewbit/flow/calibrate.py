@@ -100,7 +100,9 @@ class Calibrator:
         """The recipe's plan, with all numbers."""
         plan = resolve(self.hub, recipe, self.target)
         if not plan.edges():
-            return self._round(scale_weights(self.hub, plan))
+            if self.source is not None:
+                self._look(plan, self.source)
+            return self._round(correct_biases(self.hub, scale_weights(self.hub, plan), self.stats))
         if self.source is None:
             raise no_samples(f"recipe {plan.recipe}")
         self._look(plan, self.source)

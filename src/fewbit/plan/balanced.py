@@ -9,12 +9,13 @@ Bias Correction", section 4.1; Xiao et al. 2023, "SmoothQuant", equation 3).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from fewbit.core.affine import dequantize, quantize
+from fewbit.core.quant import dequantize, quantize
 from fewbit.core.weights.pairs import round_pairs
 from fewbit.core.weights.rows import rows_to_weight, weight_rows
 from fewbit.graph.hub import Hub
@@ -56,9 +57,9 @@ def balanced_weight(hub: Hub, plan: Plan, node: ir.Node, value: ir.Value) -> NDA
     return array
 
 
-def integer_weight(hub: Hub, plan: Plan, node: ir.Node, value: ir.Value) -> NDArray[np.integer]:
-    """The integers that stand for a constant of a node, whose parameters are chosen: those of a rounding algorithm, or
-    the nearest."""
+def integer_weight(hub: Hub, plan: Plan, node: ir.Node, value: ir.Value) -> NDArray[Any]:
+    """The integers (or 8-bit floats) that stand for a constant of a node, whose parameters are chosen: those of a rounding
+    algorithm, or the nearest."""
     site = plan.sites[str(value.name)]
     assert site.params is not None
     if site.integers is not None:

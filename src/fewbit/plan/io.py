@@ -141,13 +141,22 @@ def from_dict(document: dict[str, Any], arrays: Arrays) -> Plan:
                 raise ValueError(f"rounding {rounding!r} of site {item['name']}")
             dtype = DType.parse(item["dtype"])
             block = tuple(int(n) for n in item.get("block_shape", ()))
-            narrow, limit = item.get("narrow", False), item.get("pair_limit")
-            spec = QSpec(dtype, block, item.get("symmetric", False), narrow, rounding, limit)
+            symmetric, narrow = item.get("symmetric", False), item.get("narrow", False)
+            spec = QSpec(
+                dtype,
+                block,
+                symmetric,
+                narrow,
+                rounding,
+                pair_limit=item.get("pair_limit"),
+                codebook=item.get("codebook"),
+            )
         params = None
         if spec is not None and "scale" in item:
             scale = np.asarray(array(item["scale"]), np.float32)
             zero = np.asarray(array(item.get("zero_point", 0)), np.int32)
-            params = _checked(item["name"], QParams(spec, scale, np.broadcast_to(zero, scale.shape)))
+            table = np.asarray(array(item["table"]), np.float32) if spec.codebook is not None else None
+            params = _checked(item["name"], QParams(spec, scale, np.broadcast_to(zero, scale.shape), table))
         readers, bounds = item.get("readers"), item.get("bounds")
         sites[item["name"]] = SitePlan(
             Site(item["name"], item["kind"], int(item["position"])),
@@ -202,13 +211,16 @@ def _site(site: SitePlan, arrays: Arrays | None) -> dict[str, Any]:
             "symmetric": spec.symmetric,
             "narrow": spec.narrow,
             "rounding": spec.rounding,
-            **({} if spec.pair_limit is None else {"pair_limit": spec.pair_limit}),
         }
+        data |= _drop_none({"codebook": spec.codebook, "pair_limit": spec.pair_limit})
     if params is not None:
         data["scale"] = _array(f"@scale:{name}", params.scale, arrays)
         same = params.zero_point.size > 0 and bool((params.zero_point == params.zero_point.flat[0]).all())
         zero = params.zero_point.reshape(-1)[:1] if same else params.zero_point
-        data["zero_point"] = _array(f"@zero:{name}", zero, arrays)
+        if spec is not None and spec.dtype.is_integer and spec.codebook is None:
+            data["zero_point"] = _array(f"@zero:{name}", zero, arrays)
+        if params.table is not None:
+            data["table"] = _array(f"@table:{name}", params.table, arrays)
     data |= _drop_none(
         {
             "method": site.method or None,
@@ -229,6 +241,14 @@ def _checked(name: str, params: QParams) -> QParams:
     """A person may have edited the numbers."""
     if not (np.isfinite(params.scale).all() and (params.scale > 0).all()):
         raise ValueError(f"scale of site {name} must be positive and finite")
+    if params.table is not None:
+        most = 1 << params.spec.dtype.bits
+        if params.table.ndim != 1 or not 2 <= params.table.size <= most or not np.isfinite(params.table).all():
+            raise ValueError(f"table of site {name} must hold 2 to {most} finite levels")
+        if (np.diff(params.table) < 0).any():
+            raise ValueError(f"table of site {name} must be ascending")
+    if not params.spec.dtype.is_integer:
+        return params
     low, high = params.spec.dtype.qmin, params.spec.dtype.qmax
     if params.zero_point.size and (params.zero_point.min() < low or params.zero_point.max() > high):
         raise ValueError(f"zero_point of site {name} must be within {low}..{high}")

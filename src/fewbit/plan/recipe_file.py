@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from fewbit.core.codebook import CODEBOOKS
 from fewbit.errors import RecipeError
-from fewbit.plan.recipe import Match, Recipe, Rule
+from fewbit.plan.recipe import Compute, Granularity, Match, Recipe, Rule
 from fewbit.spec import DType
 
 
@@ -44,9 +45,18 @@ class _Tensor(_Strict):
 
 
 class _Weight(_Tensor):
-    granularity: Literal["tensor", "channel"] | None = None
+    granularity: Granularity | None = None
+    group_size: int | None = Field(default=None, ge=2)
+    codebook: str | None = None
     range: Literal["mse", "absmax"] | None = None
     bias_correction: bool | None = None
+
+    @field_validator("codebook")
+    @classmethod
+    def _table(cls, value: str | None) -> str | None:
+        if value is not None and value not in CODEBOOKS:
+            raise ValueError(f"codebook {value!r} is not known; use one of {', '.join(CODEBOOKS)}")
+        return value
 
 
 class _Activation(_Tensor):
@@ -55,7 +65,7 @@ class _Activation(_Tensor):
 
 class _Rule(_Strict):
     match: _Match = _Match()
-    compute: Literal["integer", "dynamic", "storage", "float"] | None = None
+    compute: Compute | None = None
     weight: _Weight | None = None
     activation: _Activation | None = None
 

@@ -17,6 +17,7 @@ from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
 from fewbit.plan.plan import NodePlan
 from fewbit.plan.recipe import Setting
+from fewbit.plan.weight_only import refuse_cost, refuse_kernel
 from fewbit.plan.wiring import constant_operand, data_inputs, is_constant, is_float, rescale_of
 from fewbit.targets import Form, OpRule, Target
 
@@ -33,7 +34,7 @@ def select(hub: Hub, settings: Mapping[str, Setting], target: Target) -> dict[st
     nodes = hub.nodes()
     for node in nodes:
         if node.op_type in HEAVY:
-            plans[str(node.name)] = _heavy(hub, node, settings[str(node.name)], target.rule(node.op_type))
+            plans[str(node.name)] = _heavy(hub, node, settings[str(node.name)], target)
     _forward(hub, nodes, plans, settings, target)
     _backward(nodes, plans)
     return {str(node.name): plans[str(node.name)] for node in nodes}
@@ -50,7 +51,9 @@ def quantizes_output(node: ir.Node, plans: Mapping[str, NodePlan], target: Targe
     return output == "required"
 
 
-def _heavy(hub: Hub, node: ir.Node, setting: Setting, rule: OpRule) -> NodePlan:
+def _heavy(hub: Hub, node: ir.Node, setting: Setting, target: Target) -> NodePlan:
+    rule = target.rule(node.op_type)
+
     def decide(form: Form, reason: str, weight: str | None = None) -> NodePlan:
         return NodePlan(
             str(node.name), node.op_type, form, reason, weight, bias_correction=setting.weight.bias_correction
@@ -68,20 +71,35 @@ def _heavy(hub: Hub, node: ir.Node, setting: Setting, rule: OpRule) -> NodePlan:
         return decide("float", setting.reason)
     if weight.value.dtype != ir.DataType.FLOAT:
         return decide("float", f"the weight is {weight.value.dtype}, not float32")
-    wanted: tuple[Form, ...] = ("storage",)
-    if setting.weight.dtype.is_integer and setting.compute == "dynamic":
-        wanted = ("dynamic", "storage")
-    elif setting.weight.dtype.is_integer and setting.compute == "integer":
-        # A recurrent layer may be dynamic where all else is static; other ops are asked for by name.
-        wanted = ("dynamic", "storage") if node.op_type in RECURRENT else ("integer", "storage")
-    for form in wanted:
+    why_not: str | None = None
+    for form in _wanted(node, setting):
         if form not in rule.forms:
             continue
         refused = _refuse(hub, node, form, setting, rule)
+        if refused is None and form == "weight_only" and setting.compute == "weights":
+            refused = refuse_cost(hub, node, target)
         if refused is None:
-            return decide(form, _why(form, node, setting, rule), name)
+            return decide(form, _why(form, node, setting, rule, why_not), name)
+        if form == "weight_only":
+            why_not = refused
     refused = _refuse(hub, node, "storage", setting, rule) or rule.why or f"the target has no narrow {node.op_type}"
     return decide("float", f"{setting.reason}; {refused}" if setting.reason else refused)
+
+
+def _wanted(node: ir.Node, setting: Setting) -> tuple[Form, ...]:
+    """The forms to try for a node with a weight, the best first."""
+    if not setting.weight.dtype.is_integer:
+        return ("storage",)
+    if node.op_type == "Gather" and setting.weight.dtype.bits < 8 and setting.compute != "storage":
+        return ("weight_only", "storage")  # the only way to gather packed rows without expanding the table
+    if setting.compute in ("weights", "weight_only"):
+        return ("weight_only", "storage")
+    if setting.compute == "dynamic":
+        return ("dynamic", "storage")
+    if setting.compute == "integer":
+        # A recurrent layer may be dynamic where all else is static; other ops are asked for by name.
+        return ("dynamic", "storage") if node.op_type in RECURRENT else ("integer", "storage")
+    return ("storage",)
 
 
 def _refuse(hub: Hub, node: ir.Node, form: Form, setting: Setting, rule: OpRule) -> str | None:
@@ -92,8 +110,14 @@ def _refuse(hub: Hub, node: ir.Node, form: Form, setting: Setting, rule: OpRule)
         if elements < MIN_STORED_ELEMENTS:
             return f"its weight has {elements} elements: the nodes that expand it would take more than it saves"
         return None
-    if setting.weight.dtype not in rule.weights:
+    if setting.weight.codebook is not None:
+        return f"the kernel takes evenly spaced weights, not codebook {setting.weight.codebook}"
+    if form == "weight_only":
+        return refuse_kernel(hub, node, setting.weight)
+    if not any(setting.weight.dtype.kind == d.kind and setting.weight.dtype.bits <= d.bits for d in rule.weights):
         return f"the kernel takes {', '.join(map(str, rule.weights))} weights, not {setting.weight.dtype}"
+    if not setting.weight.symmetric:
+        return "the kernel takes weights without a zero point; set symmetric: true"
     if form == "integer" and setting.activation.dtype not in rule.activations:
         return f"the kernel takes {', '.join(map(str, rule.activations))} activations, not {setting.activation.dtype}"
     if form == "dynamic" and node.op_type == "LSTM":
@@ -128,7 +152,13 @@ def _refuse_lstm(node: ir.Node) -> str | None:
     return None
 
 
-def _why(form: Form, node: ir.Node, setting: Setting, rule: OpRule) -> str:
+def _why(form: Form, node: ir.Node, setting: Setting, rule: OpRule, why_not: str | None) -> str:
+    """why_not: what keeps the node from the weight-only kernel, where that was tried."""
+    if form == "weight_only":
+        kernel = "GatherBlockQuantized" if node.op_type == "Gather" else "MatMulNBits"
+        return f"{setting.reason}: {kernel}" if setting.reason else f"the target has {kernel}"
+    if why_not is not None:
+        return f"{setting.reason}: stored narrow, for {why_not}" if setting.reason else f"stored narrow, for {why_not}"
     if form == "storage" and setting.compute == "integer":
         return rule.why or "the op has no integer kernel; its weights are stored narrow"
     if form == "storage" and setting.compute == "dynamic" and "dynamic" not in rule.forms:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from fewbit.core.affine import dequantize
+from fewbit.core.quant import dequantize
 from fewbit.core.stats import TensorStats
 from fewbit.core.weights.bias import output_shift, tap_coverage
 from fewbit.graph.facts import bias_add
@@ -22,9 +22,13 @@ from fewbit.plan.wiring import node_bias
 
 
 def corrected(plan: Plan, node: ir.Node) -> bool:
-    """Whether this node's bias is corrected: an integer node with a bias, or one that can be given a bias."""
+    """Whether this node's bias is corrected: one with rounded weights and a bias, or that can be given a bias."""
     decision = plan.nodes[str(node.name)]
-    if decision.form != "integer" or decision.weight is None or not decision.bias_correction:
+    if (
+        decision.form not in ("integer", "storage", "weight_only")
+        or decision.weight is None
+        or not decision.bias_correction
+    ):
         return False
     return node.op_type in ("Conv", "Gemm") or bias_add(node) is not None
 

@@ -48,10 +48,16 @@ def rounded_nodes(hub: Hub, plan: Plan, *, all_bits: bool = True) -> list[ir.Nod
 
 def _can_round(hub: Hub, plan: Plan, node: ir.Node) -> bool:
     decision, weight = plan.nodes[str(node.name)], weight_of(node)
-    if weight is None or decision.weight is None or decision.form not in ("integer", "dynamic", "storage"):
+    if (
+        weight is None
+        or decision.weight is None
+        or decision.form not in ("integer", "dynamic", "weight_only", "storage")
+    ):
         return False
     site = plan.sites[decision.weight]
     if site.params is None or site.spec is None or not site.spec.dtype.is_integer or len(weight.value.uses()) > 1:
+        return False
+    if site.spec.codebook is not None:  # its integers are not evenly spaced
         return False
     if node.op_type == "Conv":
         return convolution_window(hub, node) is not None

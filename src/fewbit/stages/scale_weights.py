@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbit.core.affine import params_from_range
-from fewbit.core.floats import exact_step
+from fewbit.core.codebook.params import codebook_params
+from fewbit.core.floats import exact_step, float16_scales
 from fewbit.core.weights.pairs import pair_scale
 from fewbit.core.weights.rows import weight_rows
 from fewbit.core.weights.scales import weight_params
@@ -20,10 +21,11 @@ from fewbit.plan.plan import Plan, SitePlan
 from fewbit.spec import QParams, QSpec
 
 _INT32_MAX = 2.0**31 - 1
+_FEW_BITS = 4  # a float32 scale for 32 weights would add a bit to each of them: up to here scales become float16
 
 
 def scale_weights(hub: Hub, plan: Plan) -> Plan:
-    """The plan with the parameters of its integer constants; activation ranges must be chosen before.
+    """The plan with the parameters of its constants; activation ranges must be chosen before.
 
     The scale of an int32 bias is the product of input and weight scales. A channel whose weights are so small that its
     bias would not fit gets a larger weight scale (its weights then become zero, which is what they amount to).
@@ -31,7 +33,9 @@ def scale_weights(hub: Hub, plan: Plan) -> Plan:
     values = {str(v.name): v for v in hub.values()}
     chosen: dict[str, SitePlan] = {}
     for name, site in plan.constants().items():
-        if site.spec is None or not site.spec.dtype.is_integer or site.params is not None:
+        if site.spec is None or site.params is not None:
+            continue
+        if not (site.spec.dtype.is_integer or site.spec.dtype.is_float8):
             continue
         reader = next(node for node in values[name].consumers() if str(node.name) in plan.nodes)
         weight = balanced_weight(hub, plan, reader, values[name])
@@ -39,12 +43,16 @@ def scale_weights(hub: Hub, plan: Plan) -> Plan:
             step = exact_step(weight)
             assert step is not None  # place asked
             params = QParams(site.spec, np.asarray(step, np.float32), np.asarray(0, np.int32))
+        elif site.spec.codebook is not None or site.spec.dtype.is_float8:
+            params = codebook_params(weight, site.spec, method=site.method)  # type: ignore[arg-type]
         elif site.method == "minmax":  # the constant operand of an elementwise node: every value counts
             params = params_from_range(weight.min(), weight.max(), site.spec)
         elif site.spec.pair_limit is not None:
             params = _paired(weight, site.spec, weight_of(reader))
         else:
             params = weight_params(weight, site.spec, method=site.method)  # type: ignore[arg-type]
+            if site.spec.dtype.bits <= _FEW_BITS:
+                params = replace(params, scale=float16_scales(params.scale))
         chosen[name] = replace(site, params=params)
     return _fit_biases(hub, plan.with_sites(chosen))
 

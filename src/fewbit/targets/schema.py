@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 from fewbit.spec import INT32, DType, Rounding
 
-Form = Literal["integer", "passthrough", "dynamic", "storage", "absorbed", "float"]
+Form = Literal["integer", "passthrough", "dynamic", "weight_only", "storage", "absorbed", "float"]
 """How a node computes.
 
 integer: an integer kernel reads quantized inputs (and writes a quantized output where the kernel needs one).
 passthrough: moves integers without looking at them, so its output has its input's scale.
 dynamic: the runtime finds the range of the activation at every run; the weights are integers.
+weight_only: a kernel reads packed integer weights beside a float activation, and never expands them as a whole.
 storage: the weights are stored narrow and expanded when the model is loaded; computes in float.
 absorbed: an activation function that the producer's saturation already performs; the node disappears.
 float: left as it was.
@@ -48,6 +49,8 @@ class Target:
         weights are (7 where pairs of u8·s8 products are added in 16 bits).
     pair_limit: where weights of one scale a channel may have 8 bits all the same, if those of two neighbouring inputs
         add up to no more than this; depthwise convolutions, which add no pairs, need no limit. None: no such kernels.
+    weight_only_rows: (elements of a weight, activation rows): from so many elements on a weight-only kernel is no slower than
+        float for up to so many rows.
     fused_activations: ops that a quantized output absorbs.
     bias: dtype of a bias in an integer kernel; its scale is the product of input and weight scales.
     rounding: of activations in the runtime.
@@ -61,6 +64,7 @@ class Target:
     ops: dict[str, OpRule] = field(repr=False)
     weight_bits: int = 8
     pair_limit: int | None = None
+    weight_only_rows: tuple[tuple[int, int], ...] = ()
     fused_activations: tuple[str, ...] = ("Relu", "Clip")
     bias: DType = INT32
     rounding: Rounding = "half_even"
@@ -78,6 +82,7 @@ class Target:
             "description": self.description,
             "weight_bits": self.weight_bits,
             "pair_limit": self.pair_limit,
+            "weight_only_rows": [list(row) for row in self.weight_only_rows],
             "bias": str(self.bias),
             "rounding": self.rounding,
             "fused_activations": list(self.fused_activations),

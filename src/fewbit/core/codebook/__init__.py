@@ -1,4 +1,4 @@
-"""Weights as indices into a short table of values: real = table[index] · scale.
+"""Non-uniform formats: weights as indices into a short table of values: real = table[index] · scale.
 
 A table is fixed (`TABLES`) or learned from the weight (`kmeans`); the other modules take either.
 """
@@ -20,6 +20,11 @@ TABLES: dict[str, Callable[[int], NDArray[np.float32]]] = {
     "pot": fixed.pot,
     "apot": fixed.apot,
 }
+
+KMEANS = "kmeans"
+"""The codebook whose table is learned from the weight."""
+
+CODEBOOKS = (*TABLES, KMEANS)
 
 
 def table(name: str, bits: int) -> NDArray[np.float32]:

@@ -40,7 +40,7 @@ def fp4(bits: int = 4) -> NDArray[np.float32]:
         RecipeError: bits is not 4.
     """
     _require("fp4", bits, range(4, 5))
-    return _signed(np.array([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]))
+    return _signed(np.array([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]) / 6.0)
 
 
 def fp4_bnb(bits: int = 4) -> NDArray[np.float32]:

@@ -4,9 +4,9 @@ Minimizes Σ importance · (x - nearest level)². With the diagonal of the Fishe
 sensitivity-based non-uniform quantization of Kim et al. 2024, "SqueezeLLM", equation 5.
 
 Values are sorted once, so that a cluster is a stretch of them and its sums are differences of prefix sums: a Lloyd
-iteration takes levels · log n steps. Lloyd only finds a local minimum, so it starts thrice, and the best result counts:
-from evenly spaced levels, from quantiles, and from the exact dynamic program of Wang & Song 2011, "Ckmeans.1d.dp",
-algorithm 1, over at most `points` means of neighbours. Where there are no more values than that, it is exact.
+iteration takes levels · log n steps. Lloyd only finds a local minimum, so it starts twice, and the better result counts:
+from evenly spaced levels, and from the exact dynamic program of Wang & Song 2011, "Ckmeans.1d.dp", algorithm 1, over at
+most `points` means of neighbours. Where there are no more values than that, it is exact.
 """
 
 from __future__ import annotations

@@ -42,6 +42,8 @@ class Emitter:
         self.hub = hub
         self.graph = hub.graph
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+        self._byte_rows: dict[ir.Value, ir.Value] = {}
+        self._indices: dict[ir.Value, ir.Value] = {}
         self._dequantized: dict[tuple[int, float], ir.Value] = {}
         self._taken = {str(v.name) for node in hub.graph.all_nodes() for v in node.outputs}
         self._taken |= set(hub.graph.initializers) | {str(v.name) for v in hub.graph.inputs}
@@ -91,6 +93,27 @@ class Emitter:
         self.graph.append(node)
         return tuple(node.outputs)
 
+    def to_float(self, value: ir.Value) -> ir.Value:
+        return self.node("Cast", [value], "w", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)[0]
+
+    def byte_rows(self, table: NDArray[Any], bits: int) -> ir.Value:
+        """What every byte stands for that packs indices of 1, 2, 4 or 8 bits into a table: (256, 8 / bits), made once."""
+        short = (1 << bits) - table.size
+        levels = self.constant(np.pad(table, (0, short), mode="edge"), "levels")
+        if levels not in self._byte_rows:
+            shifts = np.arange(0, 8, bits, dtype=np.uint8)
+            parts = self.constant((np.arange(256, dtype=np.uint8)[:, None] >> shifts) & ((1 << bits) - 1), "parts")
+            if parts not in self._indices:
+                self._indices[parts] = self.to_index(parts)
+            self._byte_rows[levels] = self.gather(levels, self._indices[parts])
+        return self._byte_rows[levels]
+
+    def to_index(self, value: ir.Value) -> ir.Value:
+        return self.node("Cast", [value], "index", dtype=ir.DataType.INT32, to=ir.DataType.INT32)[0]
+
+    def gather(self, table: ir.Value, indices: ir.Value) -> ir.Value:
+        return self.node("Gather", [table, indices], "w", dtype=table.dtype)[0]
+
     def domain_of(self, dtype: DType) -> str:
         return CONTRIB if dtype.bits > 8 and self.hub.opset < _OPSET_16_BIT else ""
 
@@ -137,13 +160,13 @@ class Emitter:
         return self._dequantized[key]
 
     def dequantize_constant(
-        self, integers: NDArray[Any], scale: NDArray[np.float32], axis: int, hint: str, *, zero_point: bool
+        self, integers: ir.Value, scale: NDArray[np.float32], axis: int, *, zero_point: bool
     ) -> ir.Value:
         """DequantizeLinear of a constant, symmetric; the zero point is written only where a kernel asks for it."""
         scale = scale.reshape(-1) if scale.size > 1 else scale.reshape(())
-        inputs: list[ir.Value | None] = [self.constant(integers, hint), self.constant(scale, "scale")]
+        inputs: list[ir.Value | None] = [integers, self.constant(scale, "scale")]
         if zero_point:
-            inputs.append(self.constant(np.zeros(scale.shape, integers.dtype), "zp"))
+            inputs.append(self.constant(np.zeros(scale.shape, integers.dtype.numpy()), "zp"))  # type: ignore[union-attr]
         attributes: dict[str, Any] = {"axis": axis} if scale.ndim else {}
         return self.node("DequantizeLinear", inputs, "dq", dtype=ir.DataType.FLOAT, **attributes)[0]
 

@@ -13,11 +13,13 @@ import onnx_ir as ir
 
 from fewbit.errors import PlanError
 from fewbit.formats.onnx.emit import Emitter, View, ir_type, require
+from fewbit.formats.onnx.nbits import gather_nbits, matmul_nbits
 from fewbit.formats.onnx.weights import (
     dequantized_weight,
     dynamic_lstm,
     dynamic_matmul,
     gather_rows,
+    gathers_rows,
     integer_bias,
     stored_weight,
 )
@@ -71,13 +73,16 @@ class _Lowering:
             self._integer(node, plan, names)
             return
         self._read_float(node)
-        if plan.form in ("dynamic", "storage") and str(node.name) in self.plan.biases:
+        if plan.form in ("dynamic", "weight_only", "storage") and str(node.name) in self.plan.biases:
             self._correct_bias(node, self.plan.biases[str(node.name)])
         if plan.form == "dynamic" and node.op_type == "LSTM":
             self._replace(node, dynamic_lstm(self.emit, self.plan, node))
         elif plan.form == "dynamic":
             self._replace(node, (dynamic_matmul(self.emit, self.plan, node, self.dynamic),))
-        elif plan.form == "storage" and node.op_type == "Gather":
+        elif plan.form == "weight_only":
+            new = gather_nbits if node.op_type == "Gather" else matmul_nbits
+            self._replace(node, (new(self.emit, self.plan, node),))
+        elif plan.form == "storage" and node.op_type == "Gather" and self._gathers_rows(node):
             self._replace(node, (gather_rows(self.emit, self.plan, node),))
         else:
             for index, value in enumerate(node.inputs):
@@ -95,6 +100,10 @@ class _Lowering:
         else:
             node.resize_inputs(3)
             node.replace_input_with(2, self.emit.constant(bias, f"{node.name}_bias"))
+
+    def _gathers_rows(self, node: ir.Node) -> bool:
+        table = self.plan.sites.get(str(node.inputs[0].name))  # type: ignore[union-attr]
+        return table is not None and gathers_rows(self.emit, table)
 
     def _view(self, value: ir.Value) -> View:
         """The integers of a value; a float value is quantized here."""

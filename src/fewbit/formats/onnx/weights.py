@@ -1,4 +1,4 @@
-"""Weights as integers, and the forms in which a node reads them."""
+"""Weights as narrow numbers, and the forms in which a node reads them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from fewbit.core.codebook.floats import to_bfloat16
 from fewbit.core.floats import to_float16
+from fewbit.formats.onnx.codewords import block_scale, block_zero_point, decoded, needs_table, packed_integers
 from fewbit.formats.onnx.emit import CONTRIB, Emitter, require
 from fewbit.graph.ops import weight_of
 from fewbit.plan.balanced import integer_weight
-from fewbit.plan.plan import Plan
+from fewbit.plan.plan import Plan, SitePlan
+from fewbit.plan.select import MIN_STORED_ELEMENTS
+from fewbit.spec import DType
 
 
 def integers_of(
@@ -35,8 +39,16 @@ def dequantized_weight(
     axis = weight.out_axis % integers.ndim
     if transpose:
         integers, axis = np.ascontiguousarray(integers.T), 1 - axis
-    value = emit.dequantize_constant(integers, scale, axis, str(weight.value.name), zero_point=zero_point)
-    return value, scale.reshape(-1)
+    held = _held(emit, integers, plan.sites[weight.name], weight.name)
+    return emit.dequantize_constant(held, scale, axis, zero_point=zero_point), scale.reshape(-1)
+
+
+def _held(emit: Emitter, integers: NDArray[np.integer], site: SitePlan, hint: str) -> ir.Value:
+    """The integers that a kernel reads; packed in the file where it is worth it."""
+    assert site.spec is not None
+    if site.spec.dtype.bits <= 4 and integers.size >= MIN_STORED_ELEMENTS:
+        return packed_integers(emit, integers, site.spec.dtype, hint)
+    return emit.constant(integers, hint)
 
 
 def integer_bias(
@@ -46,26 +58,48 @@ def integer_bias(
     scale = (np.float32(input_scale) * weight_scale).astype(np.float32)
     limit = np.float64(2**31 - 1)
     integers = np.clip(np.rint(bias.astype(np.float64) / scale), -limit, limit).astype(np.int32)
-    return emit.dequantize_constant(integers, scale, 0, "bias", zero_point=False)
+    return emit.dequantize_constant(emit.constant(integers, "bias"), scale, 0, zero_point=False)
 
 
 def stored_weight(emit: Emitter, plan: Plan, node: ir.Node, value: ir.Value) -> ir.Value:
-    """A narrow constant that expands to float when the model is loaded: Cast, and Mul by the scale, fold there."""
+    """A narrow constant that expands to float when the model is loaded: Cast, or Gather from a table, and Mul by the scale
+    fold there."""
     site = plan.sites[str(value.name)]
     assert site.spec is not None
     hint = str(value.name)
-    if not site.spec.dtype.is_integer:
-        array = emit.hub.constant(value)
-        assert array is not None
-        half, _ = to_float16(np.asarray(array, np.float32))
-        return emit.node("Cast", [emit.constant(half, hint)], "w", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)[0]
-    integers, scale = integers_of(emit, plan, node, value)
-    (cast,) = emit.node("Cast", [emit.constant(integers, hint)], "w", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
-    return emit.node("Mul", [cast, emit.constant(scale, "scale")], "w", dtype=ir.DataType.FLOAT)[0]
+    if is_half(site.spec.dtype):
+        return emit.to_float(emit.constant(_half(emit, value, site.spec.dtype), hint))
+    params, codes = require(site), integer_weight(emit.hub, plan, node, value)
+    if needs_table(params.spec, emit.hub.opset):
+        real = decoded(emit, codes, params, hint)
+    else:
+        real = emit.to_float(emit.constant(codes, hint))
+    zero = block_zero_point(emit, params, codes.shape)
+    if zero is not None:
+        (real,) = emit.node("Sub", [real, zero], "w", dtype=ir.DataType.FLOAT)
+    return emit.node("Mul", [real, block_scale(emit, params, codes.shape)], "w", dtype=ir.DataType.FLOAT)[0]
+
+
+def is_half(dtype: DType) -> bool:
+    """Whether a weight is stored as 16-bit floats, which need no scale."""
+    return dtype.kind in ("float", "bfloat")
+
+
+def _half(emit: Emitter, value: ir.Value, dtype: DType) -> NDArray[Any]:
+    real = np.asarray(emit.hub.constant(value), np.float32)
+    return to_bfloat16(real) if dtype.kind == "bfloat" else to_float16(real)[0]
+
+
+def gathers_rows(emit: Emitter, site: SitePlan) -> bool:
+    """Whether an embedding can be gathered as it is stored: whole bytes that one Cast, and a scale a row, expand."""
+    spec = site.spec
+    if spec is None or needs_table(spec, emit.hub.opset) or spec.dtype.bits < 8:
+        return False
+    return spec.symmetric and all(size == -1 for size in spec.block_shape[1:])
 
 
 def gather_rows(emit: Emitter, plan: Plan, node: ir.Node) -> ir.Value:
-    """An embedding whose table is integers: only the rows in use become float."""
+    """An embedding whose table is narrow numbers: only the rows in use become float."""
     table, indices = node.inputs[0], node.inputs[1]
     assert table is not None
     site = plan.sites[str(table.name)]
@@ -73,15 +107,13 @@ def gather_rows(emit: Emitter, plan: Plan, node: ir.Node) -> ir.Value:
     hint, axis = str(table.name), node.attributes.get_int("axis", 0)
     stored: NDArray[Any]
     scale: NDArray[np.float32] | None
-    if not site.spec.dtype.is_integer:
-        array = emit.hub.constant(table)
-        assert array is not None
-        stored, scale = to_float16(np.asarray(array, np.float32))[0], None
+    if is_half(site.spec.dtype):
+        stored, scale = _half(emit, table, site.spec.dtype), None
     else:
         stored, scale = integers_of(emit, plan, node, table)
     constant = emit.constant(stored, hint)
     (rows,) = emit.node("Gather", [constant, indices], "rows", dtype=constant.dtype, axis=axis)
-    (rows,) = emit.node("Cast", [rows], "rows", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
+    rows = emit.to_float(rows)
     if scale is None:
         return rows
     factor = emit.constant(scale, "scale")
@@ -106,7 +138,7 @@ def dynamic_matmul(emit: Emitter, plan: Plan, node: ir.Node, ranges: dict[ir.Val
     if node.op_type == "Gemm" and node.attributes.get_int("transB", False):
         integers = np.ascontiguousarray(integers.T)
     vector = weight_scale.reshape(-1) if weight_scale.size > 1 else weight_scale.reshape(())
-    inputs: list[ir.Value | None] = [quantized, emit.constant(integers, str(weight.value.name)), zero_point]
+    inputs: list[ir.Value | None] = [quantized, _held(emit, integers, plan.sites[weight.name], weight.name), zero_point]
     (product,) = emit.node("MatMulInteger", inputs, "product", dtype=ir.DataType.INT32)
     (product,) = emit.node("Cast", [product], "product", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
     (factor,) = emit.node("Mul", [scale, emit.constant(vector, "scale")], "scale", dtype=ir.DataType.FLOAT)
@@ -124,7 +156,8 @@ def dynamic_lstm(emit: Emitter, plan: Plan, node: ir.Node) -> tuple[ir.Value, ..
         weight = inputs[index]
         assert weight is not None
         integers, scale = integers_of(emit, plan, node, weight)
-        inputs[index] = emit.constant(np.ascontiguousarray(integers.transpose(0, 2, 1)), str(weight.name))
+        turned = np.ascontiguousarray(integers.transpose(0, 2, 1))
+        inputs[index] = _held(emit, turned, plan.sites[str(weight.name)], str(weight.name))
         rows = np.ascontiguousarray(np.broadcast_to(scale, (*integers.shape[:2], 1))[..., 0])
         scales += [emit.constant(rows, "scale"), emit.constant(np.zeros(rows.shape, integers.dtype), "zp")]
     attributes = {name: attribute.value for name, attribute in node.attributes.items() if name != "layout"}
