@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cases import ROOT, load_zoo, zoo_folder
+from cases import load_zoo, zoo_folder
 
 import fewbit
 from fewbit.graph.hub import Hub
