@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cases import ROOT, load_zoo, zoo_folder
+from cases import load_zoo, zoo_folder
 
 import fewbit
 from fewbit.graph.hub import Hub
@@ -64,7 +64,11 @@ def weight_sqnr(hub: Hub, plan: Plan) -> float:
         real = np.asarray(hub.constant(weight.value), np.float32)
         site = plan.sites[weight.name]
         assert site.spec is not None
-        given = real.astype(site.spec.dtype.storage) if site.params is None else effective_weight(hub, plan, node, weight.value)
+        given = (
+            real.astype(site.spec.dtype.storage)
+            if site.params is None
+            else effective_weight(hub, plan, node, weight.value)
+        )
         noise = np.square(real - given.astype(np.float32), dtype=np.float64).sum()
         found[weight.name] = decibel(float(np.square(real, dtype=np.float64).sum()), float(noise))
     return float(np.mean(list(found.values())))

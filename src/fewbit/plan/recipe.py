@@ -198,7 +198,9 @@ def _parse(data: Any, source: str) -> Recipe:
 
 def _stored(name: str, description: str, dtype: DType, **weight: Any) -> Recipe:
     """Samples, where they are given, serve to correct the biases: worth 3 to 9 dB at 4 bits, and nothing at 16."""
-    rule = Rule(compute="storage", weight={"dtype": dtype, "bias_correction": dtype.bits < 8 or dtype.is_float8, **weight})
+    rule = Rule(
+        compute="storage", weight={"dtype": dtype, "bias_correction": dtype.bits < 8 or dtype.is_float8, **weight}
+    )
     return Recipe(name, (rule,), f"{description}, float arithmetic; needs no samples")
 
 

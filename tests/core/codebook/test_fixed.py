@@ -66,7 +66,9 @@ def test_unknown_tables_and_widths_are_refused() -> None:
 @pytest.mark.parametrize(("name", "quant_type"), [("fp4_bnb", 0), ("nf4", 1)])
 def test_the_tables_of_bitsandbytes_are_those_of_the_runtime(name: str, quant_type: int) -> None:
     codes = np.arange(16, dtype=np.uint8)
-    packed = np.append((codes[0::2] << 4) | codes[1::2], np.zeros(24, np.uint8))  # the first of two codes is in the high bits
+    packed = np.append(
+        (codes[0::2] << 4) | codes[1::2], np.zeros(24, np.uint8)
+    )  # the first of two codes is in the high bits
     node = helper.make_node(
         "MatMulBnb4", ["x", "b", "s"], ["y"], domain="com.microsoft", K=16, N=4, block_size=16, quant_type=quant_type
     )

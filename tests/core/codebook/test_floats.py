@@ -23,7 +23,10 @@ NAMES: tuple[Name, ...] = ("e4m3fn", "e5m2")
 
 def runtime_cast(x: NDArray, to: int) -> NDArray:
     """What ONNX Runtime's Cast there and back makes of x."""
-    nodes = [helper.make_node("Cast", ["x"], ["n"], to=to), helper.make_node("Cast", ["n"], ["y"], to=TensorProto.FLOAT)]
+    nodes = [
+        helper.make_node("Cast", ["x"], ["n"], to=to),
+        helper.make_node("Cast", ["n"], ["y"], to=TensorProto.FLOAT),
+    ]
     info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in ("x", "y")]
     graph = helper.make_graph(nodes, "g", info[:1], info[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)

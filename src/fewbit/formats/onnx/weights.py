@@ -91,9 +91,10 @@ def _half(emit: Emitter, value: ir.Value, dtype: DType) -> NDArray[Any]:
 
 
 def gathers_rows(emit: Emitter, site: SitePlan) -> bool:
-    """Whether an embedding can be gathered as it is stored: whole bytes that one Cast, and a scale a row, expand."""
+    """Whether an embedding can be gathered as it is stored: whole bytes that one Cast, and a scale a row, expand.
+    The runtime gathers no 8-bit floats."""
     spec = site.spec
-    if spec is None or needs_table(spec, emit.hub.opset) or spec.dtype.bits < 8:
+    if spec is None or needs_table(spec, emit.hub.opset) or spec.dtype.bits < 8 or spec.dtype.is_float8:
         return False
     return spec.symmetric and all(size == -1 for size in spec.block_shape[1:])
 
