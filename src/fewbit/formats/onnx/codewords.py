@@ -22,6 +22,7 @@ from fewbit.spec import DType, QParams, QSpec
 
 _OPSET_FLOAT8 = 19  # Cast takes 8-bit floats from here on
 _WIDTHS = {2: 2, 3: 4, 4: 4}  # bits that an index takes; 8 for all others
+_PLANES_FROM = 4096  # weights of 3 bits are cut into 2 and 1 from here on: the nodes for it take about 300 bytes
 
 
 def needs_table(spec: QSpec, opset: int) -> bool:
@@ -49,8 +50,19 @@ def packed_integers(emit: Emitter, codes: NDArray[np.integer], dtype: DType, hin
 
 
 def _look_up(emit: Emitter, indices: NDArray[np.uint8], table: NDArray[Any], width: int, hint: str) -> ir.Value:
-    bits = _WIDTHS.get(width, 8)
-    data = emit.constant(pack(indices, DType("uint", bits)), hint)
+    """table[indices], with the indices packed in `width` bits each, or in the next wider that divides a byte."""
+    if width != 3 or indices.size < _PLANES_FROM:
+        return _unpacked(emit, indices, table, _WIDTHS.get(width, 8), hint)
+    low = _unpacked(emit, indices & 3, np.arange(4, dtype=np.int32), 2, hint)
+    high = _unpacked(emit, indices >> 2, np.array([0, 4], np.int32), 1, hint)
+    (index,) = emit.node("Add", [low, high], "index", dtype=ir.DataType.INT32)
+    return emit.gather(emit.constant(table, "levels"), index)
+
+
+def _unpacked(emit: Emitter, indices: NDArray[np.uint8], table: NDArray[Any], bits: int, hint: str) -> ir.Value:
+    data = emit.constant(
+        np.packbits(indices.reshape(-1), bitorder="little") if bits == 1 else pack(indices, DType("uint", bits)), hint
+    )
     value = emit.gather(emit.byte_rows(table, bits), emit.to_index(data))
     if indices.size % (8 // bits):
         value = _slice(emit, _reshape(emit, value, (-1,)), indices.size, 0)
