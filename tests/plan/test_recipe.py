@@ -96,5 +96,7 @@ def test_a_codebook_in_a_file() -> None:
     setting = Recipe.get({"rules": [{"compute": "storage", "weight": weight}]}).settings(NODES)["a"].weight
     assert setting.dtype == DType("uint", 3) and setting.codebook == "kmeans"
     assert setting.granularity == "group" and setting.group_size == 32
-    with pytest.raises(RecipeError, match="codebook 'nf5' is not known; use one of nf4, fp4, fp4_bnb, pot, apot, kmeans"):
+    with pytest.raises(
+        RecipeError, match="codebook 'nf5' is not known; use one of nf4, fp4, fp4_bnb, pot, apot, kmeans"
+    ):
         Recipe.get({"rules": [{"weight": {"codebook": "nf5"}}]})
