@@ -17,7 +17,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 import fewbit
 from fewbit.core.packing import pack
 from fewbit.core.quant import dequantize
-from fewbit.formats.onnx.codewords import block_scale, decoded
+from fewbit.formats.onnx.codewords import expanded
 from fewbit.formats.onnx.emit import Emitter
 from fewbit.graph.load import load
 from fewbit.graph.ops import weight_of
@@ -33,9 +33,7 @@ def run_constant(codes: NDArray[Any], params: QParams, tmp_path: Path) -> NDArra
     b.node("Neg", ["x"], "y")
     hub = load(b.proto({"x": ("N",)}, ["y"]))
     emit = Emitter(hub)
-    levels, scale = decoded(emit, codes, params, "w"), block_scale(emit, params, codes.shape)
-    (value,) = emit.node("Mul", [levels, scale], "w", dtype=ir.DataType.FLOAT)
-    (value,) = emit.node("Mul", [value, hub.graph.inputs[0]], "y", dtype=ir.DataType.FLOAT)
+    (value,) = emit.node("Mul", [expanded(emit, codes, params, "w"), hub.graph.inputs[0]], "y", dtype=ir.DataType.FLOAT)
     value.name, hub.graph.outputs[0].name = "out", "old"
     hub.graph.outputs[0] = value
     hub.graph.sort()
@@ -101,6 +99,29 @@ def test_blocks_and_short_last_blocks(shape: tuple[int, ...], block: tuple[int, 
     params = QParams(QSpec(DType("uint", 4), block, codebook="kmeans"), scale, np.zeros(grid, np.int32), table)
     codes = random.integers(0, 16, shape).astype(np.uint8)
     assert np.array_equal(run_constant(codes, params, tmp_path), dequantize(codes, params))
+
+
+@pytest.mark.parametrize(
+    ("shape", "block"),
+    [((12, 6), (4, 1)), ((10, 7), (4, 1)), ((10, 8), (1, 4)), ((6, 8), (1, -1)), ((3, 7, 2, 2), (1, 3, -1, -1))],
+)
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_a_zero_point_a_block(bits: int, shape: tuple[int, ...], block: tuple[int, ...], tmp_path: Path) -> None:
+    random = np.random.default_rng(bits)
+    dtype = DType("uint", bits)
+    grid = tuple(1 if b == -1 else -(-n // b) for n, b in zip(shape, block, strict=True))
+    scale, zero = random.uniform(0.5, 2, grid).astype(np.float32), random.integers(0, 2**bits, grid).astype(np.int32)
+    params = QParams(QSpec(dtype, block, symmetric=False), scale, zero)
+    codes = random.integers(0, 2**bits, shape).astype(np.uint8)
+    assert np.array_equal(run_constant(codes, params, tmp_path), dequantize(codes, params))
+
+
+def test_many_integers_of_3_bits_take_3_bits(tmp_path: Path) -> None:
+    codes = (np.arange(8192) * 5 % 8).astype(np.uint8).reshape(64, 128)
+    params = QParams(QSpec(DType("uint", 3)), np.asarray(0.5, np.float32), np.asarray(2, np.int32))
+    assert np.array_equal(run_constant(codes, params, tmp_path), (codes.astype(np.float32) - 2) * 0.5)
+    tensors = onnx.load(tmp_path / "m.onnx").graph.initializer
+    assert sum(len(t.raw_data) for t in tensors if len(t.raw_data) >= 1024 and t.dims[-1:] != [8]) == 8192 * 3 // 8
 
 
 def mixed_model(opset: int) -> onnx.ModelProto:
