@@ -214,8 +214,10 @@ def _notes(plan: Plan, facts: Sequence[str], verification: Verification | None) 
     """What a user should know about this result, shortest first."""
     notes = list(plan.notes)
     forms = plan.forms()
-    if plan.recipe == "a16w8":
+    if plan.recipe in ("a16w8", "w4a16"):
         notes += [fact for fact in facts if fact.startswith("16-bit")]
+    if any(n.form == "weight_only" and n.op != "Gather" for n in plan.nodes.values()):
+        notes += [fact for fact in facts if fact.startswith("weights in `weight_only`")]
     if forms["storage"] and not forms["integer"] and not forms["dynamic"]:
         notes += [fact for fact in facts if fact.startswith("weights in `storage`")]
     if verification is not None and verification.latency.ratio < _SLOWER:

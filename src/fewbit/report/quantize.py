@@ -13,6 +13,7 @@ from fewbit.report.words import counts, decibel, percent, size
 _FORMS = {
     "integer": "integer kernels",
     "dynamic": "integer kernels, ranges found at every run",
+    "weight_only": "packed weights beside float activations",
     "storage": "narrow weights, float arithmetic",
     "passthrough": "move integers",
     "absorbed": "absorbed in the layer before",

@@ -74,9 +74,7 @@ _FACTS = (
     "a MatMul of two activations stays float: quantizing both operands costs what the integer kernel saves",
     "dynamic int8 of a convolution runs at 0.05 to 0.13 of the float speed, so `int8-dynamic` stores its weights "
     "narrow instead",
-    "16-bit activations have no integer kernel: a16w8 computes in float, for accuracy and portability, not for speed",
-    "16-bit activations of a Gemm or MatMul are rounded to 8 bits inside MatMulNBits (45 dB), unless the session sets "
-    "session.qdq_matmulnbits_accuracy_level to 1",
+    "16-bit activations have no integer kernel: a16w8 and w4a16 compute in float, for accuracy and portability, not speed",
     "weights in `weight_only` form are never expanded, which saves memory; MatMulNBits rounds the activations of every block "
     "to 8 bits inside (relative error 0.005), and is faster than float for a few rows, slower for many",
     "weights in `storage` form are expanded once, when the model is loaded: a smaller file at the float speed",

@@ -22,6 +22,7 @@ from fewbit.spec import DType, QParams, QSpec
 
 _OPSET_FLOAT8 = 19  # Cast takes 8-bit floats from here on
 _WIDTHS = {2: 2, 3: 4, 4: 4}  # bits that an index takes; 8 for all others
+_PLANES_FROM = 4096  # weights of 3 bits are cut into 2 and 1 from here on: the nodes for it take about 300 bytes
 
 
 def needs_table(spec: QSpec, opset: int) -> bool:
@@ -31,52 +32,88 @@ def needs_table(spec: QSpec, opset: int) -> bool:
     return spec.codebook is not None or (spec.dtype.is_integer and spec.dtype.bits < 8)
 
 
-def decoded(emit: Emitter, codes: NDArray[Any], params: QParams, hint: str) -> ir.Value:
-    """The levels of a weight, float32, before they are multiplied by their scales; less the zero point if it is one for
-    all (`block_zero_point` gives the others).
+def expanded(emit: Emitter, codes: NDArray[Any], params: QParams, hint: str) -> ir.Value:
+    """The float32 weight that codes stand for, by nodes that the runtime folds when it loads the model.
+
+    Every result of such a node stays in its memory, so there are as few as can be of the size of the weight: the levels are
+    scaled in the shape that the table gives them, with an axis of groups cut in two, (groups, size of a group).
 
     Args:
         codes: what `fewbit.core.quant.quantize` gave.
     """
-    indices, table = _indexed(codes, params)
-    return _look_up(emit, indices, table, params.spec.dtype.bits, hint)
+    whole, split, grid = _shapes(codes.shape, params)
+    filled = np.pad(codes, [(0, n - size) for n, size in zip(whole, codes.shape, strict=True)]).reshape(split)
+    if needs_table(params.spec, emit.hub.opset):
+        indices, table = _indexed(filled, params)
+        value, shape = _look_up(emit, indices, table, params.spec.dtype.bits, hint)
+    else:
+        value, shape = emit.to_float(emit.constant(filled, hint)), split
+    if len(shape) > len(split):  # the last axis was cut into bytes
+        grid = (*grid[:-1], *((1, 1) if grid[-1] == 1 else shape[-2:]))
+    zero = _zero_point(emit, params, grid)
+    if zero is not None:
+        (value,) = emit.node("Sub", [value, zero], "w", dtype=ir.DataType.FLOAT)
+    scale = scale_constant(emit, params.scale.reshape(grid))
+    (value,) = emit.node("Mul", [value, scale], "w", dtype=ir.DataType.FLOAT)
+    value = _shaped(emit, value, shape, whole)
+    for axis, size in enumerate(codes.shape):
+        if whole[axis] > size:  # the last group is shorter
+            value = _slice(emit, value, size, axis)
+    return value
 
 
 def packed_integers(emit: Emitter, codes: NDArray[np.integer], dtype: DType, hint: str) -> ir.Value:
     """Integers of less than 8 bits as int8, for integer kernels: packed in the file, folded when it is loaded."""
     levels = np.arange(dtype.qmin, dtype.qmax + 1).astype(np.int8)
-    return _look_up(emit, (codes.astype(np.int16) - dtype.qmin).astype(np.uint8), levels, dtype.bits, hint)
+    indices = (codes.astype(np.int16) - dtype.qmin).astype(np.uint8)
+    value, shape = _look_up(emit, indices, levels, dtype.bits, hint)
+    return _shaped(emit, value, shape, codes.shape)
 
 
-def _look_up(emit: Emitter, indices: NDArray[np.uint8], table: NDArray[Any], width: int, hint: str) -> ir.Value:
-    bits = _WIDTHS.get(width, 8)
-    data = emit.constant(pack(indices, DType("uint", bits)), hint)
-    value = emit.gather(emit.byte_rows(table, bits), emit.to_index(data))
-    if indices.size % (8 // bits):
-        value = _slice(emit, _reshape(emit, value, (-1,)), indices.size, 0)
-    return _reshape(emit, value, indices.shape)
+def _look_up(
+    emit: Emitter, indices: NDArray[np.uint8], table: NDArray[Any], width: int, hint: str
+) -> tuple[ir.Value, tuple[int, ...]]:
+    """table[indices], with the indices packed in `width` bits each, or in the next wider that divides a byte; and its shape,
+    which is that of the indices or has the last axis cut into bytes."""
+    if width != 3 or indices.size < _PLANES_FROM:
+        return _unpacked(emit, indices, table, _WIDTHS.get(width, 8), hint)
+    low = _unpacked(emit, (indices & 3).astype(np.uint8), np.arange(4, dtype=np.int32), 2, hint)
+    high = _unpacked(emit, (indices >> 2).astype(np.uint8), np.array([0, 4], np.int32), 1, hint)
+    parts: list[ir.Value | None] = [_shaped(emit, value, shape, indices.shape) for value, shape in (low, high)]
+    (index,) = emit.node("Add", parts, "index", dtype=ir.DataType.INT32)
+    return emit.gather(emit.constant(table, "levels"), index), indices.shape
 
 
-def block_scale(emit: Emitter, params: QParams, shape: tuple[int, ...]) -> ir.Value:
-    """The scales of a weight so that they broadcast against it; as float16 where that loses nothing."""
-    grid = _split_grid(params, shape)
-    return _spread(emit, scale_constant(emit, params.scale.reshape(grid)), params, shape)
+def _unpacked(
+    emit: Emitter, indices: NDArray[np.uint8], table: NDArray[Any], bits: int, hint: str
+) -> tuple[ir.Value, tuple[int, ...]]:
+    count = 8 // bits
+    data = np.packbits(indices.reshape(-1), bitorder="little") if bits == 1 else pack(indices, DType("uint", bits))
+    cut = indices.ndim > 0 and indices.shape[-1] % count == 0
+    rows = emit.byte_rows(table, bits)
+    if cut:
+        data = data.reshape(*indices.shape[:-1], -1)
+    value = emit.gather(rows, emit.to_index(emit.constant(data, hint)))
+    if cut:
+        return value, (*data.shape, count)
+    value = _reshape(emit, value, (-1,))
+    if indices.size % count:
+        value = _slice(emit, value, indices.size, 0)
+    return _reshape(emit, value, indices.shape), indices.shape
 
 
-def block_zero_point(emit: Emitter, params: QParams, shape: tuple[int, ...]) -> ir.Value | None:
-    """What is left to subtract from the levels of an affine weight before they are scaled, so that it broadcasts against
-    them; None for nothing."""
+def _zero_point(emit: Emitter, params: QParams, grid: tuple[int, ...]) -> ir.Value | None:
+    """What is left to subtract from the levels of an affine weight before they are scaled; None for nothing."""
     zero, dtype = params.zero_point, params.spec.dtype
     if params.table is not None or dtype.is_float8 or not zero.any():
         return None
-    grid = _split_grid(params, shape)
-    if dtype.bits >= 8:
-        value = emit.to_float(emit.constant(zero.astype(dtype.storage).reshape(grid), "zp"))
-    elif np.unique(zero).size == 1:
+    if not needs_table(params.spec, emit.hub.opset):
+        return emit.to_float(emit.constant(zero.astype(dtype.storage).reshape(grid), "zp"))
+    if np.unique(zero).size == 1:
         return None  # the table of levels has it
-    else:
-        value = decoded(emit, zero.reshape(grid), replace(params, zero_point=np.zeros((), np.int32)), "zp")
-    return _spread(emit, value, params, shape)
+    indices, table = _indexed(zero, replace(params, zero_point=np.zeros((), np.int32)))
+    value, shape = _look_up(emit, indices, table, dtype.bits, "zp")
+    return _shaped(emit, value, shape, grid)
 
 
 def scale_constant(emit: Emitter, scale: NDArray[np.float32]) -> ir.Value:
@@ -86,37 +123,18 @@ def scale_constant(emit: Emitter, scale: NDArray[np.float32]) -> ir.Value:
     return emit.constant(scale, "scale")
 
 
-def _repeated(params: QParams) -> list[int]:
-    """The axes along which a block has several elements, and there are several blocks."""
-    if params.scale.ndim == 0:
-        return []
-    return [a for a, b in enumerate(params.spec.block_shape) if b not in (-1, 1) and params.scale.shape[a] > 1]
-
-
-def _split_grid(params: QParams, shape: tuple[int, ...]) -> list[int]:
-    """The grid of blocks with each repeated axis as two, (groups, 1): it is expanded to (groups, size of a group) and
-    flattened again."""
-    if params.scale.ndim == 0:
-        return [1] * len(shape)
-    repeated = _repeated(params)
-    return [n for a, size in enumerate(params.scale.shape) for n in ((size, 1) if a in repeated else (size,))]
-
-
-def _spread(emit: Emitter, value: ir.Value, params: QParams, shape: tuple[int, ...]) -> ir.Value:
-    """A value a block, in the shape of `_split_grid`, so that it broadcasts against the weight."""
-    repeated, block, grid = _repeated(params), params.spec.block_shape, params.scale.shape
-    if not repeated:
-        return value
-    wide = [n for a, size in enumerate(grid) for n in ((size, block[a]) if a in repeated else (size,))]
-    (value,) = emit.node(
-        "Expand", [value, emit.constant(np.array(wide, np.int64), "shape")], "scale", dtype=value.dtype
-    )
-    flat = [size * block[a] if a in repeated else size for a, size in enumerate(grid)]
-    value = _reshape(emit, value, flat)
-    for axis in repeated:
-        if flat[axis] > shape[axis]:  # the last group is shorter
-            value = _slice(emit, value, shape[axis], axis)
-    return value
+def _shapes(shape: tuple[int, ...], params: QParams) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Of a weight in whole groups: its shape; the same with every axis of groups as two, (groups, size of a group); and that
+    of its scales, which broadcasts against the second."""
+    scale = params.scale.shape or (1,) * len(shape)
+    block = params.spec.block_shape or (-1,) * len(shape)
+    whole, split, grid = [], [], []
+    for size, groups, width in zip(shape, scale, block, strict=True):
+        grouped = groups > 1 and width not in (-1, 1)
+        whole.append(groups * width if grouped else size)
+        split += [groups, width] if grouped else [size]
+        grid += [groups, 1] if grouped else [groups]
+    return tuple(whole), tuple(split), tuple(grid)
 
 
 def _indexed(codes: NDArray[Any], params: QParams) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -135,6 +153,10 @@ def _indexed(codes: NDArray[Any], params: QParams) -> tuple[NDArray[np.uint8], N
 def _reshape(emit: Emitter, value: ir.Value, shape: tuple[int, ...] | list[int]) -> ir.Value:
     target = emit.constant(np.array(shape, np.int64), "shape")
     return emit.node("Reshape", [value, target], "w", dtype=value.dtype)[0]
+
+
+def _shaped(emit: Emitter, value: ir.Value, shape: tuple[int, ...], wanted: tuple[int, ...]) -> ir.Value:
+    return value if shape == wanted else _reshape(emit, value, wanted)
 
 
 def _slice(emit: Emitter, value: ir.Value, size: int, axis: int) -> ir.Value:

@@ -28,7 +28,7 @@ from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
 from fewbit.plan.balanced import balanced_bias
 from fewbit.plan.plan import NodePlan, Plan
-from fewbit.plan.wiring import constant_operand, data_inputs, rescale_of
+from fewbit.plan.wiring import constant_operand, data_inputs, made_site, rescale_of
 
 
 def lower(hub: Hub, plan: Plan) -> ir.Model:
@@ -204,7 +204,9 @@ class _Lowering:
             "HardSigmoid": self._hard_sigmoid,
         }
         rescale = 1.0 / node.attributes.get_float("alpha", 0.2) if node.op_type == "HardSigmoid" else 1.0
-        if node.op_type in special:
+        if self._is_wide_product(node):
+            output = self._in_float(node)
+        elif node.op_type in special:
             output = special[node.op_type](node)
         else:
             for index, value in enumerate(node.inputs):
@@ -241,6 +243,25 @@ class _Lowering:
         value = node.inputs[2] if len(node.inputs) > 2 else None
         bias = None if value is None else self.hub.constant(value)
         return None if bias is None else balanced_bias(self.plan, node, np.asarray(bias, np.float32))
+
+    def _is_wide_product(self, node: ir.Node) -> bool:
+        """A MatMul or Gemm that reads more than 8 bits and writes float."""
+        if node.op_type not in ("MatMul", "Gemm") or made_site(self.plan, node) is not None:
+            return False
+        return self._view(data_inputs(node)[0]).dtype.bits > 8
+
+    def _in_float(self, node: ir.Node) -> ir.Value:
+        """A product of more than 8 bits, for which there is no integer kernel: its weights expand at load. With a
+        DequantizeLinear the runtime would make MatMulNBits of it, which rounds the activations to 8 bits. (Where the output
+        is quantized too the DequantizeLinear stays: without it the runtime would quantize the weights once more.)"""
+        node.replace_input_with(0, self._real(data_inputs(node)[0]))
+        weight = weight_of(node)
+        assert weight is not None
+        node.replace_input_with(weight.index, stored_weight(self.emit, self.plan, node, weight.value))
+        bias = self.plan.biases.get(str(node.name)) if node.op_type == "MatMul" else self._bias(node)
+        if bias is not None:
+            self._correct_bias(node, bias)
+        return node.outputs[0]
 
     def _conv(self, node: ir.Node) -> ir.Value:
         activation = node.inputs[0]

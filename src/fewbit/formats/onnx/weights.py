@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fewbit.core.codebook.floats import to_bfloat16
 from fewbit.core.floats import to_float16
-from fewbit.formats.onnx.codewords import block_scale, block_zero_point, decoded, needs_table, packed_integers
+from fewbit.formats.onnx.codewords import expanded, needs_table, packed_integers
 from fewbit.formats.onnx.emit import CONTRIB, Emitter, require
 from fewbit.graph.ops import weight_of
 from fewbit.plan.balanced import integer_weight
@@ -69,15 +69,7 @@ def stored_weight(emit: Emitter, plan: Plan, node: ir.Node, value: ir.Value) -> 
     hint = str(value.name)
     if is_half(site.spec.dtype):
         return emit.to_float(emit.constant(_half(emit, value, site.spec.dtype), hint))
-    params, codes = require(site), integer_weight(emit.hub, plan, node, value)
-    if needs_table(params.spec, emit.hub.opset):
-        real = decoded(emit, codes, params, hint)
-    else:
-        real = emit.to_float(emit.constant(codes, hint))
-    zero = block_zero_point(emit, params, codes.shape)
-    if zero is not None:
-        (real,) = emit.node("Sub", [real, zero], "w", dtype=ir.DataType.FLOAT)
-    return emit.node("Mul", [real, block_scale(emit, params, codes.shape)], "w", dtype=ir.DataType.FLOAT)[0]
+    return expanded(emit, integer_weight(emit.hub, plan, node, value), require(site), hint)
 
 
 def is_half(dtype: DType) -> bool:
@@ -91,9 +83,10 @@ def _half(emit: Emitter, value: ir.Value, dtype: DType) -> NDArray[Any]:
 
 
 def gathers_rows(emit: Emitter, site: SitePlan) -> bool:
-    """Whether an embedding can be gathered as it is stored: whole bytes that one Cast, and a scale a row, expand."""
+    """Whether an embedding can be gathered as it is stored: whole bytes that one Cast, and a scale a row, expand.
+    The runtime gathers no 8-bit floats."""
     spec = site.spec
-    if spec is None or needs_table(spec, emit.hub.opset) or spec.dtype.bits < 8:
+    if spec is None or needs_table(spec, emit.hub.opset) or spec.dtype.bits < 8 or spec.dtype.is_float8:
         return False
     return spec.symmetric and all(size == -1 for size in spec.block_shape[1:])
 
