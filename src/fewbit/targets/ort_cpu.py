@@ -75,6 +75,8 @@ _FACTS = (
     "dynamic int8 of a convolution runs at 0.05 to 0.13 of the float speed, so `int8-dynamic` stores its weights "
     "narrow instead",
     "16-bit activations have no integer kernel: a16w8 and w4a16 compute in float, for accuracy and portability, not speed",
+    "16-bit activations of a Gemm whose output is quantized are rounded to 8 bits inside MatMulNBits (45 dB), unless the "
+    "session sets session.qdq_matmulnbits_accuracy_level to 1",
     "weights in `weight_only` form are never expanded, which saves memory; MatMulNBits rounds the activations of every block "
     "to 8 bits inside (relative error 0.005), and is faster than float for a few rows, slower for many",
     "weights in `storage` form are expanded once, when the model is loaded: a smaller file at the float speed",
@@ -95,9 +97,11 @@ ORT_CPU_AVX2 = replace(
     name="ort-cpu-avx2",
     description="ONNX Runtime on any x86 CPU, also without VNNI",
     weight_bits=7,
+    pair_limit=128,
     facts=(
         *_FACTS,
-        "without VNNI two u8·s8 products are added in 16 bits and saturate: weights keep to 7 bits (-64..63)",
+        "without VNNI two u8·s8 products are added in 16 bits and saturate: the 8-bit weights of two neighbouring inputs "
+        "add up to at most 128, and where they cannot be held to that they keep to 7 bits",
     ),
 )
 

@@ -45,8 +45,10 @@ class OpRule:
 class Target:
     """A runtime on a kind of machine.
 
-    weight_bits: the widest integer weight whose products cannot saturate the accumulator of the kernels (7 where
-        pairs of u8·s8 products are added in 16 bits).
+    weight_bits: the widest integer weight whose products cannot saturate the accumulator of the kernels, whatever the
+        weights are (7 where pairs of u8·s8 products are added in 16 bits).
+    pair_limit: where weights of one scale a channel may have 8 bits all the same, if those of two neighbouring inputs
+        add up to no more than this; depthwise convolutions, which add no pairs, need no limit. None: no such kernels.
     weight_only_rows: (elements of a weight, activation rows): from so many elements on a weight-only kernel is no slower than
         float for up to so many rows.
     fused_activations: ops that a quantized output absorbs.
@@ -61,6 +63,7 @@ class Target:
     description: str
     ops: dict[str, OpRule] = field(repr=False)
     weight_bits: int = 8
+    pair_limit: int | None = None
     weight_only_rows: tuple[tuple[int, int], ...] = ()
     fused_activations: tuple[str, ...] = ("Relu", "Clip")
     bias: DType = INT32
@@ -78,6 +81,7 @@ class Target:
             "format": self.format,
             "description": self.description,
             "weight_bits": self.weight_bits,
+            "pair_limit": self.pair_limit,
             "weight_only_rows": [list(row) for row in self.weight_only_rows],
             "bias": str(self.bias),
             "rounding": self.rounding,

@@ -183,8 +183,11 @@ def test_kernels_of_matrices_sum_in_pairs(op: str, inputs: int, rows: int) -> No
 
 @pytest.mark.parametrize(
     ("channels", "kernel", "groups"),
-    [(8, (1, 1), 1), (7, (1, 1), 1), (4, (3, 3), 1), (3, (3, 3), 1), (1, (5, 5), 1), (64, (3, 3), 1), (3, (5,), 1)]
-    + [(8, (3, 3), 2), (6, (3, 3), 2), (12, (3, 3), 4), (4, (3, 3), 4), (4, (2, 2, 2), 1)],
+    [
+        *[(8, (1, 1), 1), (7, (1, 1), 1), (3, (5,), 1), (1, (5, 5), 1), (4, (2, 2, 2), 1)],
+        *[(3, (3, 3), 1), (4, (3, 3), 1), (64, (3, 3), 1)],
+        *[(8, (3, 3), 2), (6, (3, 3), 2), (12, (3, 3), 4), (4, (3, 3), 4)],
+    ],
     ids=str,
 )
 def test_kernels_of_convolutions_sum_in_pairs(channels: int, kernel: tuple[int, ...], groups: int) -> None:
