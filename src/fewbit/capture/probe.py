@@ -89,7 +89,10 @@ class Probe:
         return self.node("DequantizeLinear", [self.node("QuantizeLinear", [value, scale, zero]), scale, zero])
 
     def model(self, outputs: Sequence[ir.Value]) -> ir.Model:
-        """The copy with these outputs alone."""
+        """The copy with these outputs alone, and without what only others need: the runtime would run it, and first."""
+        from onnx_ir.passes.common import RemoveUnusedNodesPass
+
         self.graph.outputs.clear()
         self.graph.outputs.extend(outputs)
+        RemoveUnusedNodesPass()(self.hub.model)
         return self.hub.model
