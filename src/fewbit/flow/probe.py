@@ -32,9 +32,10 @@ from fewbit.targets import Form, Target
 _SAMPLES = 8
 _ONE_PRODUCT = ("MatMul", "Gemm")  # the runtime makes one of the other where an addition follows
 _LAYOUT = ("Transpose", "Reshape", "ReorderInput", "ReorderOutput")
-_ROUNDS_INSIDE = "MatMulNBits"  # what becomes of those between 16-bit activations
 _EXPANDING = ("Gather",)  # ops whose rows in use are expanded at every run, and not the whole weight at load
-_COMPUTE: dict[Form, Compute] = {"dynamic": "dynamic", "storage": "storage"}  # all other forms come of full integer
+# All other forms come of full integer.
+_COMPUTE: dict[Form, Compute] = {"dynamic": "dynamic", "weight_only": "weight_only", "storage": "storage"}
+_SQNR_A_BIT = 3  # dB: half of what a bit is worth, so that 2 bits with a scale a channel pass, and garbage does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,8 @@ def _claims(target: Target) -> Iterator[tuple[str, Form, DType | None, DType | N
     for op, rule in target.ops.items():
         for form in rule.forms:
             read = form in ("integer", "passthrough")
-            for activation, weight in product(rule.activations if read else (None,), rule.weights or (None,)):
+            weights = rule.packed if form == "weight_only" else rule.weights
+            for activation, weight in product(rule.activations if read else (None,), weights or (None,)):
                 yield op, form, activation, weight
     for op in target.fused_activations:
         for dtype in target.rule(op).activations:
@@ -119,7 +121,7 @@ def _kernel(target: Target, op: str, form: Form, activation: DType | None, weigh
     """Quantize a tiny model so that the op takes the form, and look at what the runtime makes of it."""
     wide = activation is not None and activation.bits > 8
     dtypes = "·".join(str(dtype) for dtype in (activation, weight) if dtype is not None)
-    claim = ("8 bits inside" if op in _ONE_PRODUCT else "in float") if wide else _CLAIMS[form]
+    claim = "in float" if wide else _CLAIMS[form]
 
     def told(seen: str, why: str, sqnr: float | None = None) -> Probe:
         return Probe(op, form, f"{dtypes} {claim}", seen, not why, why, finite_or_none(sqnr))
@@ -129,7 +131,7 @@ def _kernel(target: Target, op: str, form: Form, activation: DType | None, weigh
         return told("nothing", "there is no tiny model for this op and form: add one to fewbit.flow.probe_models")
     rule = Rule(
         compute=_COMPUTE.get(form, "integer"),
-        weight=None if weight is None else {"dtype": weight},
+        weight=None if weight is None else {"dtype": weight, "symmetric": weight.kind == "int"},
         activation=None if activation is None else {"dtype": activation},
     )
     feeds = tiny_feeds(model, _SAMPLES)
@@ -149,7 +151,8 @@ def _kernel(target: Target, op: str, form: Form, activation: DType | None, weigh
     why = _planned(made.plan, op, form) or _executed(found, op, form, wide, len(model.graph.output))
     if not why and form == "storage" and made.bytes >= made.float_bytes:
         why = f"the file has {made.bytes} bytes, the float weights {made.float_bytes}"
-    if not why and sqnr < DEFAULT_MIN_SQNR:
+    bits = 8 if weight is None else weight.bits
+    if not why and sqnr < (DEFAULT_MIN_SQNR if bits >= 8 else _SQNR_A_BIT * bits):
         why = f"the outputs keep {sqnr:.1f} dB against float"
     return told(_shown(found, op), why, sqnr)
 
@@ -166,6 +169,7 @@ _CLAIMS: dict[Form, str] = {
     "passthrough": "moved",
     "absorbed": "without a node",
     "dynamic": "kernel",
+    "weight_only": "kernel",
     "storage": "expanded once",
 }
 
@@ -184,9 +188,8 @@ def _executed(found: Kernels, op: str, form: Form, wide: bool, outputs: int) -> 
     """Why the kernels are not those of the form, or nothing."""
     quantize_, dequantize = (found.conversions.get(name, 0) for name in ("QuantizeLinear", "DequantizeLinear"))
     if wide:
-        known = _ROUNDS_INSIDE if op in _ONE_PRODUCT else "none"
-        ran = ", ".join(found.integer) or "none"
-        return "" if ran == known else f"of integer kernels {ran} runs where the target's facts say {known}"
+        ran = ", ".join(found.integer)
+        return f"the integer kernel {ran} runs where the target's facts say float" if ran else ""
     if form == "storage":
         if found.integer:
             return "an integer kernel runs"
@@ -197,7 +200,7 @@ def _executed(found: Kernels, op: str, form: Form, wide: bool, outputs: int) -> 
         return "the weights are expanded at every run" if expanding else ""
     if found.float_heavy:
         return f"{', '.join(found.float_heavy)} runs in float"
-    if form == "dynamic":
+    if form in ("dynamic", "weight_only"):
         return "" if found.integer else "no integer kernel runs"
     if quantize_ > 1 or dequantize > outputs:  # one input is quantized and the outputs are dequantized
         return f"integers are converted on the way: QuantizeLinear {quantize_}, DequantizeLinear {dequantize}"

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fewbit.spec import INT8, UINT8, UINT16
+from fewbit.spec import INT8, UINT8, UINT16, DType
 from fewbit.targets.schema import OpRule, Target
 
+# MatMulNBits and GatherBlockQuantized have 2, 4 and 8 bits; 3 lie in 4.
+_PACKED = tuple(DType(kind, bits) for kind in ("int", "uint") for bits in (2, 3, 4, 8))
 _ELEMENTWISE = OpRule(("integer",), (UINT8, UINT16))
 _MOVES = OpRule(("passthrough",), (UINT8,))
 
@@ -20,11 +22,15 @@ _OPS: dict[str, OpRule] = {
         ("storage",), weights=(INT8,), why="ONNX Runtime has no integer ConvTranspose; its weights are stored narrow"
     ),
     # QGemm, or MatMulNBits of the weights alone; the weight must be (K, N), with a zero point that is written out.
-    "Gemm": OpRule(("integer", "dynamic", "weight_only", "storage"), (UINT8, UINT16), (INT8,), output="optional"),
+    "Gemm": OpRule(
+        ("integer", "dynamic", "weight_only", "storage"), (UINT8, UINT16), (INT8,), _PACKED, output="optional"
+    ),
     # MatMulIntegerToFloat, DynamicQuantizeMatMul, or MatMulNBits of the weights alone.
-    "MatMul": OpRule(("integer", "dynamic", "weight_only", "storage"), (UINT8, UINT16), (INT8,), output="never"),
+    "MatMul": OpRule(
+        ("integer", "dynamic", "weight_only", "storage"), (UINT8, UINT16), (INT8,), _PACKED, output="never"
+    ),
     # The table is gathered as integers and only the rows in use are expanded: GatherBlockQuantized, or Gather and Cast.
-    "Gather": OpRule(("weight_only", "storage"), weights=(INT8,)),
+    "Gather": OpRule(("weight_only", "storage"), weights=(INT8,), packed=_PACKED),
     "LSTM": OpRule(
         ("dynamic", "storage"),
         weights=(INT8,),
