@@ -68,3 +68,27 @@ def test_changed_or_missing_arrays_are_refused(made: tuple[Path, Path], tmp_path
     (tmp_path / arrays).write_bytes(bytes(data))
     with pytest.raises(PlanError, match="changed"):
         Plan.load(str(copy))
+
+
+def test_codebooks_and_float8_are_kept(digits: Path, tmp_path: Path) -> None:
+    rules = [
+        {"compute": "storage", "weight": {"dtype": "uint3", "codebook": "kmeans", "granularity": "group"}},
+        {"match": {"op": "Gemm"}, "weight": {"dtype": "float8e5m2"}},
+    ]
+    first = fewbit.quantize(digits, recipe={"rules": rules}, out=tmp_path / "first.onnx", verify=False)
+    first.plan.save(str(tmp_path / "plan.json"))
+    fewbit.quantize(digits, plan=tmp_path / "plan.json", out=tmp_path / "again.onnx", verify=False)
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "first.onnx").read_bytes()
+    kept = Plan.load(str(tmp_path / "plan.json"))
+    specs = {str(s.spec.dtype): s for s in kept.constants().values() if s.spec is not None}
+    book, fp8 = specs["uint3"], specs["float8e5m2"]
+    assert book.spec is not None and book.spec.codebook == "kmeans"
+    assert book.params is not None and book.params.table is not None and book.params.table.shape == (8,)
+    assert fp8.params is not None and fp8.params.table is None
+    document = json.loads((tmp_path / "plan.json").read_text())
+    site = next(s for s in document["sites"] if s.get("codebook"))
+    assert "zero_point" not in site
+    site["table"] = [1.0, 0.0]
+    (tmp_path / "wrong.json").write_text(json.dumps(document))
+    with pytest.raises(PlanError, match="ascending"):
+        Plan.load(str(tmp_path / "wrong.json"))

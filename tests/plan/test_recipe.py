@@ -82,3 +82,21 @@ def test_wrong_files_say_where(tmp_path: Path, text: str, says: str) -> None:
         Recipe.get(path)
     with pytest.raises(RecipeError, match="did you mean int8"):
         Recipe.get("int88")
+
+
+def test_a_codebook_goes_with_its_dtype() -> None:
+    data = {"base": "nf4", "rules": [{"match": {"op": "Gemm"}, "weight": {"dtype": "float16"}}]}
+    settings = Recipe.get(data).settings(NODES)
+    assert settings["a"].weight.codebook == "nf4" and settings["a"].weight.group_size == 64
+    assert settings["c"].weight.codebook is None
+
+
+def test_a_codebook_in_a_file() -> None:
+    weight = {"dtype": "uint3", "codebook": "kmeans", "granularity": "group", "group_size": 32}
+    setting = Recipe.get({"rules": [{"compute": "storage", "weight": weight}]}).settings(NODES)["a"].weight
+    assert setting.dtype == DType("uint", 3) and setting.codebook == "kmeans"
+    assert setting.granularity == "group" and setting.group_size == 32
+    with pytest.raises(
+        RecipeError, match="codebook 'nf5' is not known; use one of nf4, fp4, fp4_bnb, pot, apot, kmeans"
+    ):
+        Recipe.get({"rules": [{"weight": {"codebook": "nf5"}}]})

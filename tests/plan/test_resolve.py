@@ -9,7 +9,7 @@ import pytest
 
 from fewbit.graph.load import load
 from fewbit.plan.plan import Plan
-from fewbit.plan.recipe import RECIPES
+from fewbit.plan.recipe import RECIPES, Recipe
 from fewbit.plan.resolve import resolve
 from fewbit.spec import INT8, UINT8, DType
 from fewbit.targets import get_target
@@ -126,3 +126,25 @@ def test_a_custom_op_passes_through(tmp_path: Path) -> None:
     path.write_bytes(proto.SerializeToString())
     plan = plan_of(path)
     assert {n.op: n.form for n in plan.nodes.values()} == {"Conv": "integer", "Gelu": "float"}
+
+
+def test_groups_lie_along_the_inputs_of_one_output_channel(tmp_path: Path) -> None:
+    b = Builder()
+    hidden = b.node("Conv", ["x", b.weight(8, 16, 3, 3)], pads=[1, 1, 1, 1])
+    flat = b.node("Flatten", [hidden])
+    wide = b.node("Gemm", [flat, b.weight(70, 8 * 16)], transB=1)
+    b.node("MatMul", [wide, b.weight(70, 40)], "y")
+    hub = load(b.save(tmp_path / "m.onnx", {"x": ("N", 16, 4, 4)}, ["y"]))
+    plan = resolve(hub, RECIPES["nf4"], get_target("ort-cpu"))
+    blocks = {site.site.position: site.spec.block_shape for site in plan.constants().values() if site.spec is not None}
+    assert list(blocks.values()) == [(1, 7, -1, -1), (1, 64), (64, 1)]  # 7 inputs of 9 taps are 63 weights
+
+
+def test_integer_kernels_take_no_codebook(tmp_path: Path) -> None:
+    b = Builder()
+    b.node("MatMul", ["x", b.weight(64, 64)], "y")
+    hub = load(b.save(tmp_path / "m.onnx", {"x": ("N", 64)}, ["y"]))
+    weight = {"dtype": "uint4", "codebook": "nf4"}
+    plan = resolve(hub, Recipe.get({"rules": [{"compute": "integer", "weight": weight}]}), get_target("ort-cpu"))
+    (node,) = plan.nodes.values()
+    assert node.form == "storage"
