@@ -18,9 +18,11 @@ from scipy.linalg import solve
 
 from fewbit.capture.stepwise import Decisions, Feed, Stepwise
 from fewbit.core.affine import expand_blocks
+from fewbit.core.floats import float16_scales
 from fewbit.core.stats import TensorStats
 from fewbit.core.weights.gptq import gptq
 from fewbit.core.weights.moments import Moments, shrunk
+from fewbit.core.weights.refine import refine_scales
 from fewbit.core.weights.rows import Window, dense_rows, patch_rows, rows_to_weight, weight_rows
 from fewbit.graph.facts import bias_add
 from fewbit.graph.hub import Hub
@@ -30,6 +32,7 @@ from fewbit.plan.balanced import balanced_weight, effective_bias, effective_weig
 from fewbit.plan.plan import Plan
 from fewbit.plan.wiring import node_bias
 from fewbit.stages.correct_bias import corrected_bias
+from fewbit.stages.scale_weights import stores_float16
 
 _RIDGES = (1.0, 0.1, 0.01)  # of the mean diagonal: how little the samples are trusted to move weights
 _OPS = ("Conv", "Gemm", "MatMul")
@@ -165,8 +168,16 @@ def round_weight(
         w = _target(w, halves, gram, cross, centred=centred)
     trusted = shrunk(gram, moments.count)
     q = gptq(w, trusted, rows(params.scale), rows(params.zero_point), spec.qmin, spec.qmax, pair_limit=spec.pair_limit)
-    integers = rows_to_weight(q, real.shape, weight.out_axis, weight.in_axis).astype(spec.dtype.storage)
-    plan = plan.with_sites({site.site.name: replace(site, integers=integers)})
+    axes = weight.out_axis, weight.in_axis
+    if _few_bits(plan, node) and not spec.per_tensor:
+        scale, zero = (weight_rows(a, *axes, weight.groups) for a in (params.scale, params.zero_point))
+        size = spec.block_shape[weight.in_axis]
+        group = size if size > 0 and w.shape[-1] > size else None
+        q, scale = refine_scales(w, q, trusted, scale, zero, spec.qmin, spec.qmax, group=group)
+        scale = rows_to_weight(scale, params.scale.shape, *axes)
+        params = replace(params, scale=float16_scales(scale) if stores_float16(spec) else scale)
+    integers = rows_to_weight(q, real.shape, *axes).astype(spec.dtype.storage)
+    plan = plan.with_sites({site.site.name: replace(site, integers=integers, params=params)})
     bias = corrected_bias(hub, plan, node, weight, inputs.mean if mean is None else mean, inputs.moved)
     return plan if bias is None else replace(plan, biases={**plan.biases, str(node.name): bias})
 

@@ -51,10 +51,15 @@ def scale_weights(hub: Hub, plan: Plan) -> Plan:
             params = _paired(weight, site.spec, weight_of(reader))
         else:
             params = weight_params(weight, site.spec, method=site.method)  # type: ignore[arg-type]
-            if site.spec.dtype.bits <= _FEW_BITS:
+            if stores_float16(site.spec):
                 params = replace(params, scale=float16_scales(params.scale))
         chosen[name] = replace(site, params=params)
     return _fit_biases(hub, plan.with_sites(chosen))
+
+
+def stores_float16(spec: QSpec) -> bool:
+    """Whether the scales of a weight are numbers that float16 holds."""
+    return spec.dtype.bits <= _FEW_BITS
 
 
 def _paired(array: NDArray[np.float32], spec: QSpec, weight: Weight | None) -> QParams:
