@@ -42,7 +42,8 @@ def test_every_op_form_and_dtype_is_probed(probes: dict[tuple[str, str, str], Pr
     for op, rule in TARGETS["ort-cpu"].ops.items():
         for form in rule.forms:
             told = " ".join(claimed for name, tried, claimed in probes if (name, tried) == (op, form))
-            for dtype in rule.activations if form in ("integer", "passthrough") else rule.weights:
+            weights = rule.packed if form == "weight_only" else rule.weights
+            for dtype in rule.activations if form in ("integer", "passthrough") else weights:
                 assert str(dtype) in told, (op, form)
 
 
@@ -51,7 +52,9 @@ def test_every_op_form_and_dtype_is_probed(probes: dict[tuple[str, str, str], Pr
     [
         (("Conv", "integer", "uint8·int8 kernel"), "QLinearConv"),
         (("Conv", "integer", "uint16·int8 in float"), "Conv"),
-        (("MatMul", "integer", "uint16·int8 8 bits inside"), "MatMulNBits, Add"),
+        (("MatMul", "integer", "uint16·int8 in float"), "Gemm"),
+        (("MatMul", "weight_only", "uint4 kernel"), "MatMulNBits"),
+        (("Gather", "weight_only", "int2 kernel"), "GatherBlockQuantized"),
         (("MatMul", "integer", "uint8·int8 kernel"), "MatMulIntegerToFloat, Add"),
         (("MatMul", "weight_only", "uint4 in 32s never expanded"), "MatMulNBits"),
         (("Gemm", "weight_only", "int8 never expanded"), "MatMulNBits"),

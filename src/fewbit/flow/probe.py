@@ -33,7 +33,6 @@ from fewbit.targets import Form, Target
 _SAMPLES = 8
 _ONE_PRODUCT = ("MatMul", "Gemm")  # the runtime makes one of the other where an addition follows
 _LAYOUT = ("Transpose", "Reshape", "ReorderInput", "ReorderOutput")
-_ROUNDS_INSIDE = "MatMulNBits"  # what becomes of those between 16-bit activations
 _EXPANDING = ("Gather",)  # ops whose rows in use are expanded at every run, and not the whole weight at load
 _EXPANDERS = ("Cast", "Mul", "Sub", "Gather")  # what expands a stored weight, besides conversions
 _COMPUTE: dict[Form, Compute] = {  # all other forms come of full integer
@@ -65,7 +64,7 @@ class _Claim:
         dtypes = "·".join(str(dtype) for dtype in (self.activation, self.weight.get("dtype")) if dtype is not None)
         book = f" {self.weight['codebook']}" if self.weight.get("codebook") else ""
         group = f" in {self.weight['group_size']}s" if self.weight.get("granularity") == "group" else ""
-        what = ("8 bits inside" if self.op in _ONE_PRODUCT else "in float") if self.wide else _CLAIMS[self.form]
+        what = "in float" if self.wide else _CLAIMS[self.form]
         return f"{dtypes}{book}{group} {what}"
 
 
@@ -142,7 +141,10 @@ def _claims(target: Target) -> Iterator[_Claim]:
         for form in rule.forms:
             read = form in ("integer", "passthrough")
             weights = [{"dtype": dtype} for dtype in rule.weights]
-            packed = _weights_of("weights") if form == "weight_only" else []
+            packed = []
+            if form == "weight_only":
+                packed = [{"dtype": dtype, "symmetric": dtype.kind == "int"} for dtype in rule.packed]
+                packed += [weight for weight in _weights_of("weights") if weight not in packed]
             for activation, weight in product(rule.activations if read else (None,), weights + packed or [{}]):
                 yield _Claim(op, form, activation, weight)
     for op in target.fused_activations:
@@ -237,9 +239,8 @@ def _executed(found: Kernels, claim: _Claim, outputs: int) -> str:
     op, form = claim.op, claim.form
     quantize_, dequantize = (found.conversions.get(name, 0) for name in ("QuantizeLinear", "DequantizeLinear"))
     if claim.wide:
-        known = _ROUNDS_INSIDE if op in _ONE_PRODUCT else "none"
-        ran = ", ".join(found.integer) or "none"
-        return "" if ran == known else f"of integer kernels {ran} runs where the target's facts say {known}"
+        ran = ", ".join(found.integer)
+        return f"the integer kernel {ran} runs where the target's facts say float" if ran else ""
     if form == "storage":
         if found.integer:
             return "an integer kernel runs"

@@ -23,7 +23,8 @@ def render_target(data: dict[str, Any]) -> RenderableType:
     for column in ("op", "forms", "activations", "weights"):
         table.add_column(column)
     for op, rule in data["ops"].items():
-        table.add_row(op, ", ".join(rule["forms"]), ", ".join(rule["activations"]), ", ".join(rule["weights"]))
+        weights = [*rule["weights"], *(dtype for dtype in rule["packed"] if dtype not in rule["weights"])]
+        table.add_row(op, ", ".join(rule["forms"]), ", ".join(rule["activations"]), ", ".join(weights))
     head = f"{data['name']}: {data['description']}; weights of up to {data['weight_bits']} bits"
     if data["pair_limit"] is not None:
         head += f", 8 where two neighbours of one sign add up to at most {data['pair_limit']} or the layer is depthwise"

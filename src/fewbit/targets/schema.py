@@ -27,7 +27,8 @@ class OpRule:
     """What the target's kernels for one op take.
 
     forms: the ways the op can run narrow, besides float.
-    activations, weights: the dtypes that an integer kernel takes.
+    activations, weights: the dtypes that an integer kernel takes; weights of fewer bits fit too.
+    packed: the dtypes of weights that a weight-only kernel takes.
     per_channel: whether a weight may have one scale a channel.
     output: whether the integer kernel needs a quantized output, may have one, or gives float.
     why: the evidence for what is missing here, shown to the user as a reason.
@@ -36,6 +37,7 @@ class OpRule:
     forms: tuple[Form, ...] = ()
     activations: tuple[DType, ...] = ()
     weights: tuple[DType, ...] = ()
+    packed: tuple[DType, ...] = ()
     per_channel: bool = True
     output: Output = "required"
     why: str = ""
@@ -92,6 +94,7 @@ class Target:
                     "forms": list(rule.forms),
                     "activations": [str(d) for d in rule.activations],
                     "weights": [str(d) for d in rule.weights],
+                    "packed": [str(d) for d in rule.packed],
                     "per_channel": rule.per_channel,
                     "output": rule.output,
                     "why": rule.why,
