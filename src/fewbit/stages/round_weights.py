@@ -24,6 +24,7 @@ from fewbit.core.weights.gptq import gptq
 from fewbit.core.weights.moments import Moments, shrunk
 from fewbit.core.weights.refine import refine_scales
 from fewbit.core.weights.rows import Window, dense_rows, patch_rows, rows_to_weight, weight_rows
+from fewbit.core.weights.scales import weight_params
 from fewbit.graph.facts import bias_add
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
@@ -169,6 +170,11 @@ def round_weight(
     if _few_bits(plan, node):
         w = _target(w, halves, gram, cross, centred=centred)
     trusted = shrunk(gram, moments.count)
+    if _few_bits(plan, node) and site.method == "mse":
+        energy = np.broadcast_to(np.einsum("gii->gi", gram)[:, None], w.shape)
+        target = rows_to_weight(w, real.shape, *axes).astype(np.float32)
+        importance = rows_to_weight(energy, real.shape, *axes)
+        params = weight_params(target, spec, importance=importance)
     scale, zero = expanded(params.scale), expanded(params.zero_point)
     q = gptq(w, trusted, scale, zero, spec.qmin, spec.qmax, pair_limit=spec.pair_limit)
     if _few_bits(plan, node) and not spec.per_tensor:
