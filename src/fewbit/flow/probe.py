@@ -254,9 +254,9 @@ def _executed(found: Kernels, claim: _Claim, outputs: int) -> str:
     if form == "weight_only":
         known = "GatherBlockQuantized" if op == "Gather" else "MatMulNBits"
         ran = ", ".join((*found.integer, *found.conversions)) or "none"
-        return (
-            "" if ran == known and not found.other.get(op) else f"of kernels for integers {ran} runs, not {known} alone"
-        )
+        if found.other.get(op):
+            return f"{op} runs in float"
+        return "" if ran == known else f"of kernels for integers {ran} runs, not {known} alone"
     if form == "dynamic":
         return "" if found.integer else "no integer kernel runs"
     if quantize_ > 1 or dequantize > outputs:  # one input is quantized and the outputs are dequantized

@@ -101,12 +101,15 @@ def _convolution(weights: Weights, channels: int, size: int, group: int = 1) -> 
     return bool(np.array_equal(given[0], np.rint(exact / step) + 128))
 
 
-def _product(weights: Weights, text: str) -> bool:
-    """A product of matrices with 64 terms, whose sums fit exactly in what the kernel gives."""
+def _product(weights: Weights, text: str, kind: str = "uint8") -> bool:
+    """A product of matrices with 64 terms, whose sums fit exactly in what the kernel gives.
+
+    kind: of the activations; as float they have a scale of 1, for the largest is 255.
+    """
     random = np.random.default_rng(0)
     x, w = _activations(random, (8, 64)), np.ascontiguousarray(weights(random, (32, 64)).T)
     one = {"s": np.float32(1), "z": np.uint8(0), "wz": np.int8(0)}
-    (given,) = _run(f"{_HEADER} g (uint8[8,64] x, {text}", {"w": w, **one}, x=x)
+    (given,) = _run(f"{_HEADER} g ({kind}[8,64] x, {text}", {"w": w, **one}, x=x if kind == "uint8" else x.astype("f4"))
     return bool(np.array_equal(given, x.astype(np.int64) @ w.astype(np.int64)))
 
 
@@ -128,6 +131,9 @@ KERNELS: dict[str, Callable[[Weights], bool]] = {
     ),
     "MatMulIntegerToFloat": lambda weights: _product(
         weights, f"{_WEIGHTS} => (float[8,32] y) {{ y = com.microsoft.MatMulIntegerToFloat(x, w, s, s, z, wz) }}"
+    ),
+    "DynamicQuantizeMatMul": lambda weights: _product(
+        weights, f"{_WEIGHTS} => (float[8,32] y) {{ y = com.microsoft.DynamicQuantizeMatMul(x, w, s, wz) }}", "float"
     ),
 }
 """Kernel → whether it is exact with such weights."""
