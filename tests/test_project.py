@@ -16,7 +16,7 @@ SOURCE = Path(fewbit.__file__).resolve().parent
 # A module may import from its own layer and from those below it.
 LAYERS = (
     {"errors"},
-    {"spec", "progress"},
+    {"spec", "progress", "extras"},
     {"callables"},
     {"core", "targets", "measure", "data", "demo"},
     {"graph"},

@@ -120,6 +120,8 @@ class QSpec:
     symmetric: the zero point is fixed (0 for int, the middle 2**(bits-1) for uint).
     narrow: the lowest integer is not used, so that symmetric int8 is -127..127.
     rounding: how values become integers.
+    pair_limit: of a weight for kernels that add two products in 16 bits: the most that the integers of one sign of two
+        neighbouring inputs add up to (`fewbit.core.weights.pairs`). None: no limit.
     codebook: the table whose levels the (unsigned) integers index, `kmeans` or a name of `fewbit.core.codebook.TABLES`;
         None where they are affine.
     """
@@ -129,6 +131,7 @@ class QSpec:
     symmetric: bool = True
     narrow: bool = False
     rounding: Rounding = "half_even"
+    pair_limit: int | None = None
     codebook: str | None = None
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fewbit import demo
+from fewbit.runtimes.cpu import cpu_features
 from tests.cli.test_bad_input import fewbit
 
 
@@ -30,6 +31,7 @@ def test_json_everywhere(quantized: Path) -> None:
         ("inspect", demo.MODEL, "--recipe", "int8"),
         ("targets", "list"),
         ("targets", "show", "ort-cpu"),
+        ("targets", "probe", "ort-cpu"),
     )
     for command in commands:
         done = fewbit(*command, "--json")
@@ -38,6 +40,15 @@ def test_json_everywhere(quantized: Path) -> None:
         assert len(done.stdout.strip().splitlines()) == 1
         plain = fewbit(*command)
         assert plain.returncode == 0 and plain.stdout.strip(), plain.stderr
+
+
+@pytest.mark.skipif(cpu_features().vnni is not False, reason="weights of 8 bits are safe on this CPU")
+def test_a_target_that_is_not_so_here_fails() -> None:
+    done = fewbit("targets", "probe", "ort-cpu-vnni", "--json", "--quiet")
+    document = json.loads(done.stdout)
+    assert done.returncode == 1 and done.stderr == "" and not document["ok"]
+    wrong = {p["op"] for p in document["probes"] if p["form"] == "accumulator" and not p["ok"]}
+    assert wrong == {"QLinearConv", "QGemm", "MatMulInteger"}
 
 
 def test_inspect_gives_a_reason_for_every_node() -> None:
@@ -56,4 +67,5 @@ def test_the_demo(tmp_path: Path) -> None:
 def test_help_and_version() -> None:
     assert "quantize" in fewbit("--help").stdout
     assert fewbit("--version").stdout.startswith("fewbit 0.")
-    assert fewbit("nonsense").returncode == 2
+    bare = fewbit()
+    assert bare.returncode == 0 and "quantize" in bare.stdout  # it asks for nothing, so it is shown what there is

@@ -16,7 +16,8 @@ from fewbit.runtimes.onnxruntime import SIMULATION, open_session
 from fewbit.spec import QParams
 
 Feed = Mapping[str, NDArray[Any]]
-_SWITCHES = "fewbit_switches"
+_CHOSEN = "fewbit_chosen"
+_NONE = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,28 +47,27 @@ def noise_of_nodes(
 
     ignore: outputs that do not count.
 
-    One graph computes every node both ways and a vector of switches chooses, so that one session serves all nodes.
+    In one graph every node is followed by an `If` that computes it again, as quantized, where it is the chosen one, so that
+    one session serves all nodes and a run costs little more than a float one.
     """
     probe = Probe(hub)
     names = [str(o.name) for o in probe.graph.outputs]
-    chosen = ir.Value(name=_SWITCHES, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["switches"]))
+    chosen = ir.Value(name=_CHOSEN, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([]))
     probe.graph.inputs.append(chosen)
     nodes = {str(n.name): n for n in probe.hub.nodes()}
     for index, perturbation in enumerate(perturbations):
-        switch = probe.node("Gather", [chosen, probe.constant(np.array(index, np.int64))], axis=0)
-        _perturb(probe, nodes[perturbation.node], perturbation, switch)
+        is_chosen = probe.node("Equal", [chosen, probe.constant(np.array(index, np.int64))])
+        _perturb(probe, nodes[perturbation.node], perturbation, is_chosen)
     probe.graph.sort()
+    # With its integer kernels the runtime would quantize what a pair of Q and DQ stands beside, such as a float weight.
     session = open_session(probe.hub.model, threads=threads, config=SIMULATION)
-    count = len(perturbations)
-    noise = np.zeros((count, len(session.outputs)))
+    noise = np.zeros((len(perturbations), len(session.outputs)))
     signal = np.zeros(len(session.outputs))
     for feed in feeds:
-        real = [a.astype(np.float64) for a in session.run({**feed, _SWITCHES: np.zeros(count, np.float32)})]
+        real = [a.astype(np.float64) for a in session.run({**feed, _CHOSEN: np.array(_NONE)})]
         signal += [float((a * a).sum()) for a in real]
-        for index in range(count):
-            switches = np.zeros(count, np.float32)
-            switches[index] = 1.0
-            given = session.run({**feed, _SWITCHES: switches})
+        for index in range(len(perturbations)):
+            given = session.run({**feed, _CHOSEN: np.array(index)})
             noise[index] += [float(((a - b) ** 2).sum()) for a, b in zip(real, given, strict=True)]
             advance(1)
     counted = [name not in ignore for name in names]
@@ -75,33 +75,37 @@ def noise_of_nodes(
     return {p.node: float(ratios[i].max()) for i, p in enumerate(perturbations)}
 
 
-def _perturb(probe: Probe, node: ir.Node, p: Perturbation, switch: ir.Value) -> None:
-    """Compute a node both ways; its readers get the one that the switch chooses."""
+def _perturb(probe: Probe, node: ir.Node, p: Perturbation, is_chosen: ir.Value) -> None:
+    """Where the node is chosen, its readers get what it makes when quantized."""
+    last = node if p.output is None else probe.values[p.output[0]].producer()  # the activation that its kernel absorbs
+    assert last is not None and node.inputs[0] is not None
+    value = last.outputs[0]
+    readers = list(value.uses())
+    own = len(probe.graph)
     inputs = list(node.inputs)
-    assert inputs[0] is not None
     if p.input is not None:
-        inputs[0] = probe.rounded(inputs[0], p.input, p.balance)
+        inputs[0] = probe.rounded(node.inputs[0], p.input, p.balance)
     inputs[p.weight_index] = probe.constant(p.weight)
     if p.bias is not None and node.op_type in ("Conv", "Gemm"):
         inputs = [*inputs[:2], probe.constant(p.bias)]
-    output = probe.node(node.op_type, inputs, **{a.name: a.value for a in node.attributes.values()})
-    output.type, output.shape = node.outputs[0].type, node.outputs[0].shape
-    if p.output is not None and p.output[0] == node.outputs[0].name:
+    output = probe.again(node, inputs)
+    if last is not node:
+        output = probe.again(last, [output if v is node.outputs[0] else v for v in last.inputs])
+    if p.output is not None:
         output = probe.rounded(output, *p.output[1:])
-    _blend(probe, node.outputs[0], output, switch, list(node.outputs[0].uses()))
-    if p.output is not None and p.output[0] != node.outputs[0].name:  # that of the activation it absorbs
-        value = probe.values[p.output[0]]
-        readers = list(value.uses())
-        _blend(probe, value, probe.rounded(value, *p.output[1:]), switch, readers)
-
-
-def _blend(probe: Probe, value: ir.Value, other: ir.Value, switch: ir.Value, readers: list[Any]) -> None:
-    """These readers of a value get value + switch · (other - value)."""
-    difference = probe.node("Sub", [other, value])
-    mixed = probe.node("Add", [value, probe.node("Mul", [switch, difference])])
+    quantized = _branch(probe, own, output)
+    real = _branch(probe, own, probe.node("Identity", [value]))
+    mixed = probe.node("If", [is_chosen], then_branch=quantized, else_branch=real)
     mixed.type, mixed.shape = value.type, value.shape
     for reader, position in readers:
         reader.replace_input_with(position, mixed)
-    for position, output in enumerate(probe.graph.outputs):
-        if output is value:
+    for position, graph_output in enumerate(probe.graph.outputs):
+        if graph_output is value:
             probe.graph.outputs[position] = mixed
+
+
+def _branch(probe: Probe, first: int, output: ir.Value) -> ir.Graph:
+    """The nodes from the first on, taken out of the graph, as a graph of their own."""
+    nodes = list(probe.graph)[first:]
+    probe.graph.remove(nodes)
+    return ir.Graph([], [output], nodes=nodes, name=f"{output.name}_branch")

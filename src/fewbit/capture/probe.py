@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,15 @@ class Probe:
         self._count = 0
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
 
+    def deepest_first(self, names: Iterable[str]) -> list[str]:
+        """The names, values that are computed last first: the order in which to add nodes that only look.
+
+        ONNX Runtime walks the graph depth-first from its leaves, beginning with the one written last. If that is the deepest,
+        the whole network runs before anything is looked at, and all activations stay in memory until then.
+        """
+        position = {name: index for index, name in enumerate(self.values)}
+        return sorted(names, key=lambda name: -position[name])
+
     def constant(self, array: NDArray[Any]) -> ir.Value:
         """An initializer; equal small ones are shared."""
         key = (array.dtype.str, array.shape, array.tobytes() if array.size <= 64 else str(self._count).encode())
@@ -49,12 +58,20 @@ class Probe:
         self.graph.append(made)
         return made.outputs[0]
 
+    def again(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> ir.Value:
+        """A second node like one of one output that is there, with other inputs."""
+        made = self.node(node.op_type, inputs, **node.attributes)
+        made.type, made.shape = node.outputs[0].type, node.outputs[0].shape
+        return made
+
     def reduce(self, op: str, value: ir.Value, axes: list[int]) -> ir.Value:
         """A reduction that drops the axes; without axes the value itself."""
         if not axes:
             return self.node("Identity", [value])
         if self.hub.opset >= _AXES_AS_INPUT:
-            return self.node(op, [value, self.constant(np.asarray(axes, np.int64))], keepdims=0)
+            return self.node(
+                op, [value, self.constant(np.asarray(axes, np.int64))], keepdims=ir.AttrInt64("keepdims", 0)
+            )
         return self.node(op, [value], axes=axes, keepdims=0)
 
     def along(self, vector: NDArray[np.floating], axis: int, rank: int) -> ir.Value:
@@ -72,7 +89,10 @@ class Probe:
         return self.node("DequantizeLinear", [self.node("QuantizeLinear", [value, scale, zero]), scale, zero])
 
     def model(self, outputs: Sequence[ir.Value]) -> ir.Model:
-        """The copy with these outputs alone."""
+        """The copy with these outputs alone, and without what only others need: the runtime would run it, and first."""
+        from onnx_ir.passes.common import RemoveUnusedNodesPass
+
         self.graph.outputs.clear()
         self.graph.outputs.extend(outputs)
+        RemoveUnusedNodesPass()(self.hub.model)
         return self.hub.model

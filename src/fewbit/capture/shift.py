@@ -39,7 +39,8 @@ def mean_shifts(
     probe = Probe(hub)
     outputs: list[ir.Value] = []
     names = []
-    for name, (axis, params, factors) in sites.items():
+    for name in probe.deepest_first(sites):
+        axis, params, factors = sites[name]
         value = probe.values[name]
         if value.shape is None:
             continue

@@ -52,8 +52,8 @@ def add_taps(
     def integers(*numbers: int) -> ir.Value:
         return probe.constant(np.asarray(numbers, np.int64))
 
-    for name, axis in sites.items():
-        value, shape = probe.values[name], tuple(shapes[name])
+    for name in probe.deepest_first(sites):
+        axis, value, shape = sites[name], probe.values[name], tuple(shapes[name])
         rank = len(shape)
         channel = None if axis is None or rank == 0 else axis % rank
         if factors is not None and name in factors and channel is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 import typer
@@ -13,7 +14,6 @@ from fewbit.cli import bench, compare, demo, eval, inspect, quantize, targets
 app = typer.Typer(
     name="fewbit",
     help="Make a trained neural network smaller and faster by quantization, and prove that it still works.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -43,10 +43,32 @@ def _main(
 
 INTERRUPTED = 130
 
+# typer shows `BadParameter` alone of its errors about usage; older versions take them from click, newer have their own.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
 
 def _interrupted() -> NoReturn:
     sys.stderr.write("fewbit: interrupted; no file was left half-written\n")
     sys.exit(INTERRUPTED)
+
+
+def _misused(error: Exception, words: Sequence[str]) -> NoReturn:
+    """End on a usage error: what is wrong, and whose help to read, in one line."""
+    path, command = "fewbit", typer.main.get_command(app)
+    for word in words:
+        found = getattr(command, "commands", {}).get(word)
+        if found is None:
+            break
+        path, command = f"{path} {word}", found
+    text = error.format_message() if hasattr(error, "format_message") else str(error)
+    text = " ".join(text.replace("Value error, ", "").split()).rstrip(".")
+    cause = error.__cause__
+    if cause is not None and hasattr(cause, "errors"):  # pydantic's words, which may leave out the value
+        given = repr(cause.errors()[0]["input"])
+        text += "" if given in text else f", given {given}"
+    remedy = f"{' ' if text.endswith('?') else '; '}see {path} --help"
+    sys.stderr.write(f"fewbit: {text[0].lower()}{text[1:]}{remedy}\n")
+    sys.exit(2)
 
 
 def run() -> None:
@@ -55,18 +77,19 @@ def run() -> None:
 
     os.environ.setdefault("FEWBIT_FLUSH_DENORMALS", "1")  # see fewbit.runtimes.onnxruntime; this process is our own
     try:
-        app()
+        code = app(prog_name="fewbit", standalone_mode=False)
     except FewbitError as error:
         if os.environ.get("FEWBIT_DEBUG"):
             raise
         sys.stderr.write(f"fewbit: {' '.join(str(error).split())}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except _UsageError as error:
+        _misused(error, sys.argv[1:])
+    except (KeyboardInterrupt, typer.Abort):
         _interrupted()
-    except SystemExit as end:
-        if end.code == INTERRUPTED:  # typer turns Ctrl-C inside a command into this exit, without a word
-            _interrupted()
-        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    if code == INTERRUPTED:  # typer turns Ctrl-C inside a command into this code, without a word
+        _interrupted()
+    sys.exit(code)

@@ -30,7 +30,9 @@ LimitOpt = Annotated[
     int | None,
     typer.Option("--limit", "--samples", min=1, metavar="N", help="Use the first N samples.", show_default=False),
 ]
-TargetOpt = Annotated[str, typer.Option("--target", metavar="T", help="Where the model will run.")]
+TargetOpt = Annotated[
+    str, typer.Option("--target", metavar="T", help="Where the model will run: a name of `fewbit targets list`.")
+]
 RecipeOpt = Annotated[
     str,
     typer.Option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,14 +29,14 @@ def command(
     limit: LimitOpt = None,
     preprocess: PreprocessOpt = None,
     exclude: ExcludeOpt = None,
-    effort: Annotated[str, typer.Option("--effort", metavar="fast|standard|max", help="How far to go.")] = "standard",
+    effort: Annotated[Literal["fast", "standard", "max"], typer.Option("--effort", help="How far to go.")] = "standard",
     plan: Annotated[
         Path | None, typer.Option("--plan", help="Use this plan, perhaps edited, as it is.", show_default=False)
     ] = None,
     save_plan: Annotated[
         Path | None, typer.Option("--save-plan", help="Write the plan here.", show_default=False)
     ] = None,
-    format_: Annotated[str, typer.Option("--format", help="The file format to write.")] = "onnx",
+    format_: Annotated[Literal["onnx"], typer.Option("--format", help="The file format to write.")] = "onnx",
     min_sqnr: Annotated[
         float | None,
         typer.Option(
@@ -55,12 +55,10 @@ def command(
 ) -> None:
     """Quantize a model, check the result in the runtime, and say what was done."""
     from fewbit.cli.output import progress_for, show
-    from fewbit.errors import OutputError, RecipeError
+    from fewbit.errors import OutputError
     from fewbit.flow.quantize import quantize
     from fewbit.report.quantize import render
 
-    if format_ != "onnx":
-        raise RecipeError(f"format {format_!r} does not exist in this version; use onnx")
     if save_plan is not None and not save_plan.absolute().parent.is_dir():
         raise OutputError(f"{save_plan} cannot be written: the folder {save_plan.parent} does not exist")
     result = quantize(

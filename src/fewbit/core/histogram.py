@@ -26,7 +26,10 @@ class Histogram:
             return
         bits = np.ascontiguousarray(x, np.float32).reshape(-1).view(np.uint16)[1::2]  # little endian: the upper half
         counts = np.bincount(bits, minlength=_BINS)
-        self.counts = counts if not self.counts.size else self.counts + counts
+        if not self.counts.size:
+            self.counts = counts
+        else:
+            self.counts += counts
 
     def merge(self, other: Histogram) -> None:
         """Count what the other histogram counted."""

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fewbit.data.check import InputInfo
-from fewbit.errors import DataError, MissingExtraError, RecipeError
+from fewbit.errors import DataError, RecipeError
+from fewbit.extras import load_extra
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
 
@@ -99,14 +100,11 @@ def read(files: Sequence[Path], steps: Pipeline, inputs: Sequence[InputInfo]) ->
 
 
 def _prepare(path: Path, steps: Pipeline, size: tuple[int, int], info: InputInfo) -> NDArray[Any]:
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise MissingExtraError("pillow", "images", "reading images") from error
+    Image = load_extra("PIL.Image", "reading images")
     try:
         with Image.open(path) as opened:
             picture = opened.convert("L" if steps.color == "L" else "RGB")
-    except (OSError, UnidentifiedImageError) as error:
+    except OSError as error:
         raise DataError(f"{path} is not a readable image: {error}") from error
     height, width = size
     if steps.resize == "stretch":

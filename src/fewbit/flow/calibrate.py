@@ -32,6 +32,7 @@ from fewbit.stages.balance import balance
 from fewbit.stages.choose_ranges import choose_ranges
 from fewbit.stages.correct_bias import correct_biases, corrected
 from fewbit.stages.repair import perturbations, worst_nodes
+from fewbit.stages.round_weights import round_weights, rounded_nodes
 from fewbit.stages.scale_weights import scale_weights
 from fewbit.targets import Target
 
@@ -53,18 +54,22 @@ class Effort:
 
     samples: for calibration (None: all). values: of a sample and site that enter the histogram. shifts: whether biases are
     corrected for rounded activations too. noise_samples: of the search for the layers to blame, 0 for no search.
+    rounding_samples: for rounding weights by the outputs of their layers, 0 for the nearest integers. round_all: also weights
+    of 7 and 8 bits, where it gains little.
     """
 
     samples: int | None
     values: int
     shifts: bool
     noise_samples: int
+    rounding_samples: int
+    round_all: bool
 
 
 EFFORTS = {
-    "fast": Effort(samples=32, values=4096, shifts=False, noise_samples=0),
-    "standard": Effort(samples=128, values=8192, shifts=True, noise_samples=2),
-    "max": Effort(samples=None, values=65536, shifts=True, noise_samples=8),
+    "fast": Effort(samples=32, values=4096, shifts=False, noise_samples=0, rounding_samples=0, round_all=False),
+    "standard": Effort(samples=128, values=8192, shifts=True, noise_samples=2, rounding_samples=64, round_all=False),
+    "max": Effort(samples=None, values=65536, shifts=True, noise_samples=8, rounding_samples=256, round_all=True),
 }
 
 
@@ -97,7 +102,7 @@ class Calibrator:
         if not plan.edges():
             if self.source is not None:
                 self._look(plan, self.source)
-            return correct_biases(self.hub, scale_weights(self.hub, plan), self.stats)
+            return self._round(correct_biases(self.hub, scale_weights(self.hub, plan), self.stats))
         if self.source is None:
             raise no_samples(f"recipe {plan.recipe}")
         self._look(plan, self.source)
@@ -106,7 +111,16 @@ class Calibrator:
         plan = balance(self.hub, plan, self.stats)
         plan = choose_ranges(plan, {**self.stats, **self._divided(plan, self.source)}, self.grids)
         shifts = self._shifts(plan, self.source) if self.effort.shifts else {}
-        return correct_biases(self.hub, scale_weights(self.hub, plan), self.stats, shifts)
+        return self._round(correct_biases(self.hub, scale_weights(self.hub, plan), self.stats, shifts))
+
+    def _round(self, plan: Plan) -> Plan:
+        """The plan with its weights rounded by the outputs of their layers, where there are samples and that pays."""
+        nodes = rounded_nodes(self.hub, plan, all_bits=self.effort.round_all) if self.effort.rounding_samples else []
+        if self.source is None or not nodes:
+            return plan
+        feeds = islice(self.source.feeds(), self.effort.rounding_samples)
+        with self.progress.task("rounding weights by their layers' outputs", len(nodes)) as advance:
+            return round_weights(self.hub, plan, nodes, feeds, self.stats, threads=self.threads, advance=advance)
 
     def _look(self, plan: Plan, source: DataSource) -> None:
         """One float pass: statistics of the plan's edges and of inputs whose weights are corrected, as far as not known."""

@@ -28,6 +28,7 @@ from fewbit.progress import SILENT, Progress
 from fewbit.runtimes.onnxruntime import open_session, version
 from fewbit.runtimes.verify import Kernels, check_fallbacks, compare_outputs, kernels
 from fewbit.stages.saturation import Saturation, saturation
+from fewbit.targets import Target
 
 if TYPE_CHECKING:
     import onnx
@@ -101,7 +102,7 @@ def quantize(
     model: str | Path | onnx.ModelProto | ir.Model | Hub,
     data: Any = None,
     recipe: str | Path | Recipe | Mapping[str, Any] = "int8",
-    target: str = "ort-cpu",
+    target: str | Target = "ort-cpu",
     out: str | Path | None = None,
     *,
     limit: int | None = None,

@@ -10,6 +10,8 @@ import onnx_ir as ir
 
 _DIGEST = "fewbit.digest"
 _CHUNK = 1 << 22
+_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+_TENSORS = (ir.AttributeType.TENSOR, ir.AttributeType.TENSORS)
 
 
 def fingerprint(model: ir.Model) -> str:
@@ -64,9 +66,9 @@ def _attribute(digest: Any, attribute: ir.Attr) -> None:
     value = attribute.value
     items = value if isinstance(value, list | tuple) else [value]
     for item in items:
-        if isinstance(item, ir.Graph):
+        if attribute.type in _GRAPHS:
             _graph(digest, item, "subgraph")
-        elif isinstance(item, ir.TensorProtocol):
+        elif attribute.type in _TENSORS:  # isinstance of a protocol takes longer than all the rest
             _put(digest, tensor_digest(item))
         elif isinstance(item, float):
             _put(digest, struct.pack("<d", item))

@@ -76,6 +76,11 @@ class Weight:
         tensor = self.value.const_value
         return () if tensor is None else tuple(tensor.shape.numpy())
 
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether every output channel reads one input channel."""
+        return self.groups > 1 and self.shape[self.in_axis] == 1
+
 
 def _rows(names: str, info: OpInfo) -> Iterable[tuple[str, OpInfo]]:
     return ((name, info) for name in names.split())

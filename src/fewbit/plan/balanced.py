@@ -16,6 +16,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from fewbit.core.quant import dequantize, quantize
+from fewbit.core.weights.pairs import round_pairs
+from fewbit.core.weights.rows import rows_to_weight, weight_rows
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
 from fewbit.plan.plan import Plan, SitePlan
@@ -62,7 +64,14 @@ def integer_weight(hub: Hub, plan: Plan, node: ir.Node, value: ir.Value) -> NDAr
     assert site.params is not None
     if site.integers is not None:
         return site.integers
-    return quantize(balanced_weight(hub, plan, node, value), site.params)
+    array = balanced_weight(hub, plan, node, value)
+    limit, weight = site.params.spec.pair_limit, weight_of(node)
+    if limit is None or weight is None:
+        return quantize(array, site.params)
+    axes = weight.out_axis, weight.in_axis
+    exact = weight_rows(array / site.params.scale, *axes, weight.groups)
+    rows = round_pairs(exact, site.params.spec.qmin, site.params.spec.qmax, limit)
+    return rows_to_weight(rows, array.shape, *axes).astype(site.params.spec.dtype.storage)
 
 
 def effective_weight(hub: Hub, plan: Plan, node: ir.Node, value: ir.Value) -> NDArray[np.float32]:

@@ -142,7 +142,15 @@ def from_dict(document: dict[str, Any], arrays: Arrays) -> Plan:
             dtype = DType.parse(item["dtype"])
             block = tuple(int(n) for n in item.get("block_shape", ()))
             symmetric, narrow = item.get("symmetric", False), item.get("narrow", False)
-            spec = QSpec(dtype, block, symmetric, narrow, rounding, item.get("codebook"))
+            spec = QSpec(
+                dtype,
+                block,
+                symmetric,
+                narrow,
+                rounding,
+                pair_limit=item.get("pair_limit"),
+                codebook=item.get("codebook"),
+            )
         params = None
         if spec is not None and "scale" in item:
             scale = np.asarray(array(item["scale"]), np.float32)
@@ -204,7 +212,7 @@ def _site(site: SitePlan, arrays: Arrays | None) -> dict[str, Any]:
             "narrow": spec.narrow,
             "rounding": spec.rounding,
         }
-        data |= _drop_none({"codebook": spec.codebook})
+        data |= _drop_none({"codebook": spec.codebook, "pair_limit": spec.pair_limit})
     if params is not None:
         data["scale"] = _array(f"@scale:{name}", params.scale, arrays)
         same = params.zero_point.size > 0 and bool((params.zero_point == params.zero_point.flat[0]).all())

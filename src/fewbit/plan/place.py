@@ -135,12 +135,18 @@ def _weights(hub: Hub, node: ir.Node, plan: NodePlan, setting: Setting, target: 
             block = PER_TENSOR
         elif setting.weight.granularity == "group" and plan.form not in _CHANNEL_FORMS:
             block = _group(value, weight, block, setting.weight.group_size)
-        dtype = setting.weight.dtype
-        if plan.form in _CHANNEL_FORMS and dtype.is_integer and dtype.bits > target.weight_bits:
-            dtype = type(dtype)(dtype.kind, target.weight_bits)
+        dtype, limit = setting.weight.dtype, None
+        sums = plan.form == "dynamic" or (plan.form == "integer" and setting.activation.dtype.bits <= 8)
+        if sums and dtype.is_integer and dtype.bits > target.weight_bits:
+            simple = node.op_type == "Conv" or (rank == 2 and len(values) == 1)
+            if target.pair_limit is None or block == PER_TENSOR or not simple:
+                dtype = type(dtype)(dtype.kind, target.weight_bits)
+            elif not weight.is_depthwise:
+                limit = target.pair_limit
         book = setting.weight.codebook
         narrow = dtype.is_integer and book is None and dtype.bits > _FULL_RANGE_BITS
-        result.append((value, QSpec(dtype, block, setting.weight.symmetric, narrow, codebook=book)))
+        spec = QSpec(dtype, block, setting.weight.symmetric, narrow, codebook=book, pair_limit=limit)
+        result.append((value, spec))
     return result
 
 

@@ -212,8 +212,9 @@ def _codebook(name: str, description: str, table: str, bits: int) -> Recipe:
 def _integers(name: str, description: str, bits: int, group: int) -> Recipe:
     # With a zero point a group, which takes an eighth of a bit of each weight in groups of 32 and gives about 1 dB.
     weight = {"dtype": DType("uint", bits), "symmetric": False, "granularity": "group", "group_size": group}
-    rule = Rule(compute="weights", weight={**weight, "bias_correction": False})
-    return Recipe(name, (rule,), f"{description}, float activations; needs no samples")
+    return Recipe(
+        name, (Rule(compute="weights", weight=weight),), f"{description}, float activations; needs no samples"
+    )
 
 
 RECIPES: dict[str, Recipe] = {

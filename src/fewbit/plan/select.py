@@ -113,7 +113,7 @@ def _refuse(hub: Hub, node: ir.Node, form: Form, setting: Setting, rule: OpRule)
     if setting.weight.codebook is not None:
         return f"the kernel takes evenly spaced weights, not codebook {setting.weight.codebook}"
     if form == "weight_only":
-        return refuse_kernel(hub, node, setting.weight)
+        return refuse_kernel(node, setting.weight, rule)
     if not any(setting.weight.dtype.kind == d.kind and setting.weight.dtype.bits <= d.bits for d in rule.weights):
         return f"the kernel takes {', '.join(map(str, rule.weights))} weights, not {setting.weight.dtype}"
     if not setting.weight.symmetric:

@@ -10,7 +10,7 @@ from fewbit.graph.hub import Hub
 from fewbit.graph.ops import Weight, weight_of
 from fewbit.graph.tails import state_inputs
 from fewbit.plan.recipe import WeightSetting
-from fewbit.targets import Target
+from fewbit.targets import OpRule, Target
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 256
 """Weights that may share a scale in MatMulNBits of ONNX Runtime: a power of two within these."""
@@ -31,12 +31,12 @@ def kernel_block(size: int, inputs: int) -> int:
     return min(LARGEST_BLOCK, size & -size)
 
 
-def refuse_kernel(hub: Hub, node: ir.Node, setting: WeightSetting) -> str | None:
+def refuse_kernel(node: ir.Node, setting: WeightSetting, rule: OpRule) -> str | None:
     """Why the weight-only kernels cannot compute a node with a weight, or None."""
     weight = weight_of(node)
     assert weight is not None  # select asked
-    if setting.dtype.bits > 8:
-        return f"the kernel takes weights of up to 8 bits, not {setting.dtype}"
+    if setting.dtype not in rule.packed:
+        return f"the kernel takes {', '.join(map(str, rule.packed))} weights, not {setting.dtype}"
     if len(weight.shape) != 2:
         return f"the kernel takes weights of two axes, not {len(weight.shape)}"
     inputs = weight.shape[weight.in_axis]

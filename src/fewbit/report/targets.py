@@ -23,6 +23,22 @@ def render_target(data: dict[str, Any]) -> RenderableType:
     for column in ("op", "forms", "activations", "weights"):
         table.add_column(column)
     for op, rule in data["ops"].items():
-        table.add_row(op, ", ".join(rule["forms"]), ", ".join(rule["activations"]), ", ".join(rule["weights"]))
+        weights = [*rule["weights"], *(dtype for dtype in rule["packed"] if dtype not in rule["weights"])]
+        table.add_row(op, ", ".join(rule["forms"]), ", ".join(rule["activations"]), ", ".join(weights))
     head = Text(f"{data['name']}: {data['description']}; weights of up to {data['weight_bits']} bits", style="bold")
     return Group(head, table, *[Text(f"- {fact}") for fact in data["facts"]])
+
+
+def render_probe(data: dict[str, Any]) -> RenderableType:
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    for column in ("op", "form", "claimed", "so?", "seen"):
+        table.add_column(column, no_wrap=column != "seen")
+    for probe in data["probes"]:
+        verdict = Text("yes") if probe["ok"] else Text("NO", style="bold red")
+        table.add_row(probe["op"], probe["form"], probe["claimed"], verdict, probe["seen"])
+    told = [probe for probe in data["probes"] if probe["why"]]
+    lines = [Text(f"- {p['op']}, {p['form']}: {p['why']}", style="" if p["ok"] else "red") for p in told]
+    wrong = sum(not probe["ok"] for probe in data["probes"])
+    head = f"{data['target']} in {data['runtime']} on {data['cpu']}"
+    foot = f"{len(data['probes'])} claims, {f'{wrong} of them not so' if wrong else 'all so'} on this machine"
+    return Group(Text(head, style="bold"), table, *lines, Text(foot, style="bold"))

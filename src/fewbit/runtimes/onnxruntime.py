@@ -28,8 +28,9 @@ for it; the Python functions do not touch their caller's arithmetic."""
 
 
 SIMULATION = {"session.disable_quant_qdq": "1"}
-"""Options of a session that computes QuantizeLinear and DequantizeLinear as written. Otherwise the runtime makes integer
-kernels of a convolution between two of them, and for that quantizes its float weights, with one scale and in its own way."""
+"""Options of a session that computes QuantizeLinear and DequantizeLinear as they are written. Otherwise the runtime makes
+integer kernels of a convolution between two of them, and for that quantizes its float weights, with one scale and in its
+own way."""
 
 
 class OrtSession:

@@ -46,7 +46,7 @@ def balance(hub: Hub, plan: Plan, stats: Mapping[str, TensorStats]) -> Plan:
             w.groups * _size(w.value, w.in_axis) != seen.channel_min.size for w in weights
         ):
             continue
-        if site.readers is None and not all(_is_depthwise(w) for w in weights):
+        if site.readers is None and not all(w.is_depthwise for w in weights):
             continue  # dense weights would pay for the activation's gain, and more than the model says
         reach = np.maximum(np.abs(seen.channel_min), np.abs(seen.channel_max))
         fixed = None
@@ -79,7 +79,7 @@ def _factors(
         np.concatenate([r for _, r in tables], 1),
         levels=levels // 2 if two_sided else levels,
         weight_levels=127,
-        depthwise=all(map(_is_depthwise, weights)),
+        depthwise=all(w.is_depthwise for w in weights),
         fixed=fixed,
     )
 
@@ -128,10 +128,6 @@ def _own_weight(plan: Plan, node: ir.Node) -> Weight | None:
     """The weight of a node, if no other node reads it."""
     weight = weight_of(node)
     return weight if weight is not None and len(weight.value.uses()) == 1 else None
-
-
-def _is_depthwise(weight: Weight) -> bool:
-    return weight.groups > 1 and _size(weight.value, weight.in_axis) == 1
 
 
 def _size(value: ir.Value, axis: int) -> int:

@@ -24,7 +24,11 @@ from fewbit.plan.wiring import node_bias
 def corrected(plan: Plan, node: ir.Node) -> bool:
     """Whether this node's bias is corrected: one with rounded weights and a bias, or that can be given a bias."""
     decision = plan.nodes[str(node.name)]
-    if decision.form not in ("integer", "storage") or decision.weight is None or not decision.bias_correction:
+    if (
+        decision.form not in ("integer", "storage", "weight_only")
+        or decision.weight is None
+        or not decision.bias_correction
+    ):
         return False
     return node.op_type in ("Conv", "Gemm") or bias_add(node) is not None
 
@@ -46,39 +50,41 @@ def correct_biases(
         weight = weight_of(node)
         if weight is None or not corrected(plan, node):
             continue
-        seen = stats.get(str(node.inputs[0].name))  # type: ignore[union-attr]
-        bias = node_bias(hub, node)
-        if seen is None or bias is None:
+        name = str(node.inputs[0].name)  # type: ignore[union-attr]
+        if name not in stats:
             continue
-        moved = (shifts or {}).get(str(node.inputs[0].name))  # type: ignore[union-attr]
-        shift = _shift(hub, plan, node, weight, seen, moved)
-        if shift is not None:
-            biases[str(node.name)] = (balanced_bias(plan, node, bias) - shift).astype(np.float32)
+        bias = corrected_bias(hub, plan, node, weight, stats[name].channel_mean, (shifts or {}).get(name))
+        if bias is not None:
+            biases[str(node.name)] = bias
     return replace(plan, biases={**plan.biases, **biases})
 
 
-def _shift(
-    hub: Hub, plan: Plan, node: ir.Node, weight: Weight, seen: TensorStats, moved: NDArray[np.float64] | None
-) -> NDArray[np.float64] | None:
-    """The output error of the rounded weights, in the units of the (balanced) output; None where it cannot be told."""
-    params = plan.sites[str(weight.value.name)].params
-    if params is None:
+def corrected_bias(
+    hub: Hub, plan: Plan, node: ir.Node, weight: Weight, mean: NDArray[np.float64], moved: NDArray[np.float64] | None
+) -> NDArray[np.float32] | None:
+    """The (balanced) bias of a node less the mean error of its output; None where it has none or that cannot be told.
+
+    Args:
+        mean: of each channel of its input. moved: how far that mean has moved by quantization, where it is known.
+    """
+    bias, params = node_bias(hub, node), plan.sites[str(weight.value.name)].params
+    if bias is None or params is None:
         return None
     real = balanced_weight(hub, plan, node, weight.value)
     error = dequantize(integer_weight(hub, plan, node, weight.value), params)
     error -= real
-    if seen.channel_mean.size != weight.groups * real.shape[weight.in_axis]:
+    if mean.size != weight.groups * real.shape[weight.in_axis]:
         return None  # the samples were reshaped on the way: no means of these channels
     factors = input_balance(plan, node)
     inside = _coverage(hub, node)
     error *= inside
     units = 1.0 if factors is None else factors
     axes: dict[str, int] = {"out_axis": weight.out_axis, "in_axis": weight.in_axis, "groups": weight.groups}
-    shift = output_shift(error, seen.channel_mean / units, **axes)
-    if moved is not None and moved.size == seen.channel_mean.size:
+    shift = output_shift(error, mean / units, **axes)
+    if moved is not None and moved.size == mean.size:
         error += real * inside  # the rounded weights
         shift += output_shift(error, moved / units, **axes)
-    return shift
+    return (balanced_bias(plan, node, bias) - shift).astype(np.float32)
 
 
 def _coverage(hub: Hub, node: ir.Node) -> NDArray[np.float32] | float:

@@ -1,13 +1,14 @@
 """Rounding: the integers of a weight chosen by the error of its layer's output, not by its own.
 
-Each layer is rounded when all before it are: it sees the inputs that the quantized model has, and is asked for the outputs
-that the float model has (the asymmetric calibration of Li et al. 2025, "GPTAQ", equation 5). What upstream errors and
-clipped ranges changed in the mean goes into the bias, exactly; the rest into the weights, by least squares.
+Each layer is rounded when all before it are: it sees the inputs that the quantized model has. What upstream errors and
+clipped ranges changed in the mean goes into the bias. Weights of few bits are also asked for the outputs that the float
+model has (the asymmetric calibration of Li et al. 2025, "GPTAQ", equation 5); with 7 or 8 bits the errors of the inputs are
+mostly rounding of activations, which no weight can foresee.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,31 +18,44 @@ from scipy.linalg import solve
 
 from fewbit.capture.stepwise import Decisions, Feed, Stepwise
 from fewbit.core.affine import expand_blocks
+from fewbit.core.floats import float16_scales
+from fewbit.core.stats import TensorStats
 from fewbit.core.weights.gptq import gptq
 from fewbit.core.weights.moments import Moments, shrunk
+from fewbit.core.weights.refine import refine_scales
 from fewbit.core.weights.rows import Window, dense_rows, patch_rows, rows_to_weight, weight_rows
 from fewbit.graph.facts import bias_add
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
 from fewbit.graph.windows import convolution_window
-from fewbit.plan.balanced import balanced_bias, balanced_weight, effective_bias, effective_weight, input_balance
+from fewbit.plan.balanced import balanced_weight, effective_bias, effective_weight, input_balance
 from fewbit.plan.plan import Plan
 from fewbit.plan.wiring import node_bias
+from fewbit.stages.correct_bias import corrected_bias
+from fewbit.stages.scale_weights import stores_float16
 
 _RIDGES = (1.0, 0.1, 0.01)  # of the mean diagonal: how little the samples are trusted to move weights
 _OPS = ("Conv", "Gemm", "MatMul")
 _HELD_BYTES = 64 << 20
-_ROWS, _LEAST_ROWS = 8, 512  # input vectors for each input of a layer: more do not tell more
+_FEW_BITS = 6  # at most so many, and the errors of inputs are those of weights
+# Input vectors for each input of a layer, and for a layer; errors of few bits are larger, so they need better estimates.
+_ROWS, _LEAST_ROWS = 8, 1024
+_MORE_ROWS = 8
 
 
-def rounded_nodes(hub: Hub, plan: Plan) -> list[ir.Node]:
-    """The nodes whose weights are rounded by their outputs, in topological order."""
-    return [node for node in hub.nodes() if _can_round(hub, plan, node)]
+def rounded_nodes(hub: Hub, plan: Plan, *, all_bits: bool = True) -> list[ir.Node]:
+    """The nodes whose weights can be rounded by their outputs, in topological order; those of few bits, or of all."""
+    nodes = [node for node in hub.nodes() if _can_round(hub, plan, node)]
+    return [node for node in nodes if all_bits or _few_bits(plan, node)]
 
 
 def _can_round(hub: Hub, plan: Plan, node: ir.Node) -> bool:
     decision, weight = plan.nodes[str(node.name)], weight_of(node)
-    if weight is None or decision.weight is None or decision.form not in ("integer", "dynamic", "storage"):
+    if (
+        weight is None
+        or decision.weight is None
+        or decision.form not in ("integer", "dynamic", "weight_only", "storage")
+    ):
         return False
     site = plan.sites[decision.weight]
     if site.params is None or site.spec is None or not site.spec.dtype.is_integer or len(weight.value.uses()) > 1:
@@ -53,14 +67,20 @@ def _can_round(hub: Hub, plan: Plan, node: ir.Node) -> bool:
     return node.op_type in _OPS and weight.index == 1 and len(weight.shape) == 2
 
 
-class LayerInputs:
-    """Gathers the moments of one node's inputs, those of many samples by one matrix product."""
+def _few_bits(plan: Plan, node: ir.Node) -> bool:
+    spec = plan.sites[str(plan.nodes[str(node.name)].weight)].spec
+    return spec is not None and spec.dtype.bits <= _FEW_BITS
 
-    def __init__(self, hub: Hub, plan: Plan, node: ir.Node, positions: int, samples: int) -> None:
+
+class LayerInputs:
+    """Gathers the moments of one node's inputs, those of many samples by one matrix product, and their channel means."""
+
+    def __init__(self, hub: Hub, plan: Plan, node: ir.Node, samples: int) -> None:
         weight = weight_of(node)
         assert weight is not None  # rounded_nodes asked
         inputs = int(np.prod(weight.shape)) // weight.shape[weight.out_axis]
-        self.groups, self.positions = weight.groups, min(positions, -(-max(_ROWS * inputs, _LEAST_ROWS) // samples))
+        rows = max(_ROWS * inputs, _LEAST_ROWS) * (_MORE_ROWS if _few_bits(plan, node) else 1)
+        self.groups, self.positions = weight.groups, -(-rows // samples)
         self.window: Window | None = convolution_window(hub, node) if node.op_type == "Conv" else None
         self.halves = Moments(weight.groups, inputs), Moments(weight.groups, inputs)
         self.turned = node.op_type == "Gemm" and bool(node.attributes.get_int("transA", 0))
@@ -68,9 +88,27 @@ class LayerInputs:
         self.count = 0
         self.waiting: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         self.held = 0
+        self._mean: NDArray[np.float64] | float = 0.0
+        self._moved: NDArray[np.float64] | float = 0.0
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Of each channel of the float input."""
+        return np.asarray(self._mean / max(self.count, 1))
+
+    @property
+    def moved(self) -> NDArray[np.float64]:
+        """How far quantization moves those means."""
+        return np.asarray(self._moved / max(self.count, 1))
 
     def add(self, real: NDArray[np.float32], quantized: NDArray[np.float32]) -> None:
         """One sample's first input, in float and as it is quantized."""
+        if self.turned:
+            real, quantized = real.T, quantized.T
+        axes = (0, *range(2, real.ndim)) if self.window is not None else tuple(range(real.ndim - 1))
+        mean = real.mean(axes, dtype=np.float64)
+        self._mean += mean
+        self._moved += quantized.mean(axes, dtype=np.float64) - mean
         rows = self._rows(real)
         self.waiting.append((rows, rows if quantized is real else self._rows(quantized)))
         self.held += 2 * rows.nbytes
@@ -100,11 +138,17 @@ class LayerInputs:
             x = x / self.balance.reshape([-1 if a == axis else 1 for a in range(x.ndim)])
         if self.window is not None:
             return patch_rows(x, self.window, self.groups, self.positions, rng)
-        return dense_rows(x.T if self.turned else x, self.positions, rng)
+        return dense_rows(x, self.positions, rng)
 
 
-def round_weight(hub: Hub, plan: Plan, node: ir.Node, halves: tuple[Moments, Moments]) -> Plan:
-    """The plan with the integers of a node's weight, and its bias, chosen for these inputs."""
+def round_weight(
+    hub: Hub, plan: Plan, node: ir.Node, inputs: LayerInputs, mean: NDArray[np.float64] | None = None
+) -> Plan:
+    """The plan with the integers of a node's weight, and its bias, chosen for these inputs.
+
+    Args:
+        mean: of each channel of the float input, where more samples tell than `inputs` has seen.
+    """
     weight = weight_of(node)
     assert weight is not None
     site = plan.sites[str(weight.value.name)]
@@ -117,21 +161,25 @@ def round_weight(hub: Hub, plan: Plan, node: ir.Node, halves: tuple[Moments, Mom
         return weight_rows(whole, weight.out_axis, weight.in_axis, weight.groups)
 
     w = rows(real).astype(np.float64)
-    scale, zero = rows(params.scale), rows(params.zero_point)
-    bias = node_bias(hub, node)
-    moments = halves[0] + halves[1]
-    gram, cross = moments.second(centred=bias is not None)
-    target = _target(w, halves, gram, cross, centred=bias is not None)
-    q = gptq(target, shrunk(gram, moments.count), scale, zero, spec.qmin, spec.qmax)
-    integers = rows_to_weight(q, real.shape, weight.out_axis, weight.in_axis).astype(spec.dtype.storage)
-    plan = plan.with_sites({site.site.name: replace(site, integers=integers)})
-    if bias is None:
-        return plan
-    rounded = (q.astype(np.float64) - zero) * scale
-    means = moments.mean_float[..., None], moments.mean[..., None]
-    shift = (w @ means[0] - rounded @ means[1]).reshape(-1)
-    balanced = balanced_bias(plan, node, bias)
-    return replace(plan, biases={**plan.biases, str(node.name): (balanced + shift).astype(np.float32)})
+    halves = inputs.finish()
+    moments, centred = halves[0] + halves[1], node_bias(hub, node) is not None
+    gram, cross = moments.second(centred=centred)
+    if _few_bits(plan, node):
+        w = _target(w, halves, gram, cross, centred=centred)
+    trusted = shrunk(gram, moments.count)
+    q = gptq(w, trusted, rows(params.scale), rows(params.zero_point), spec.qmin, spec.qmax, pair_limit=spec.pair_limit)
+    axes = weight.out_axis, weight.in_axis
+    if _few_bits(plan, node) and not spec.per_tensor:
+        scale, zero = (weight_rows(a, *axes, weight.groups) for a in (params.scale, params.zero_point))
+        size = spec.block_shape[weight.in_axis]
+        group = size if size > 0 and w.shape[-1] > size else None
+        q, scale = refine_scales(w, q, trusted, scale, zero, spec.qmin, spec.qmax, group=group)
+        scale = rows_to_weight(scale, params.scale.shape, *axes)
+        params = replace(params, scale=float16_scales(scale) if stores_float16(spec) else scale)
+    integers = rows_to_weight(q, real.shape, *axes).astype(spec.dtype.storage)
+    plan = plan.with_sites({site.site.name: replace(site, integers=integers, params=params)})
+    bias = corrected_bias(hub, plan, node, weight, inputs.mean if mean is None else mean, inputs.moved)
+    return plan if bias is None else replace(plan, biases={**plan.biases, str(node.name): bias})
 
 
 def _target(
@@ -175,22 +223,32 @@ def _solve(
 
 
 def round_weights(
-    hub: Hub, plan: Plan, feeds: Iterable[Feed], *, positions: int, threads: int = 1, advance: Callable[[int], None]
+    hub: Hub,
+    plan: Plan,
+    nodes: Sequence[ir.Node],
+    feeds: Iterable[Feed],
+    stats: Mapping[str, TensorStats],
+    *,
+    threads: int = 1,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> Plan:
-    """The plan with all weights rounded by their layers' outputs, one layer after another.
+    """The plan with the weights of some nodes rounded by their layers' outputs, one layer after another.
 
     Args:
-        feeds: a few samples. positions: input vectors taken of a sample and layer. advance: called with 1 after each layer.
+        nodes: of those that `rounded_nodes` gives, in that order.
+        feeds: a few samples. stats: channel means from more of them, by value name, where there are some.
+        advance: called with 1 after each layer.
     """
-    nodes = rounded_nodes(hub, plan)
     decisions = _decisions(hub, plan, {str(node.name) for node in nodes})
     run = Stepwise(hub, feeds, threads)
     for node in nodes:
         run.step([node], decisions)
-        gathered = LayerInputs(hub, plan, node, positions, run.samples)
+        inputs = LayerInputs(hub, plan, node, run.samples)
         for real, quantized in run.inputs_of(node, decisions):
-            gathered.add(real, quantized)
-        plan = round_weight(hub, plan, node, gathered.finish())
+            inputs.add(real, quantized)
+        seen = stats.get(str(node.inputs[0].name))  # type: ignore[union-attr]
+        mean = seen.channel_mean if seen is not None and seen.channel_mean.size == inputs.mean.size else None
+        plan = round_weight(hub, plan, node, inputs, mean)
         _decide(decisions, hub, plan, node)
         advance(1)
     return plan

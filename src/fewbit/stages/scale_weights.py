@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from fewbit.core.affine import params_from_range
 from fewbit.core.codebook.params import codebook_params
 from fewbit.core.floats import exact_step, float16_scales
+from fewbit.core.weights.pairs import pair_scale
+from fewbit.core.weights.rows import weight_rows
 from fewbit.core.weights.scales import weight_params
 from fewbit.graph.hub import Hub
-from fewbit.graph.ops import weight_of
+from fewbit.graph.ops import Weight, weight_of
 from fewbit.plan.balanced import balanced_bias, balanced_weight
 from fewbit.plan.plan import Plan, SitePlan
-from fewbit.spec import QParams
+from fewbit.spec import QParams, QSpec
 
 _INT32_MAX = 2.0**31 - 1
 _FEW_BITS = 4  # a float32 scale for 32 weights would add a bit to each of them: up to here scales become float16
@@ -45,12 +47,29 @@ def scale_weights(hub: Hub, plan: Plan) -> Plan:
             params = codebook_params(weight, site.spec, method=site.method)  # type: ignore[arg-type]
         elif site.method == "minmax":  # the constant operand of an elementwise node: every value counts
             params = params_from_range(weight.min(), weight.max(), site.spec)
+        elif site.spec.pair_limit is not None:
+            params = _paired(weight, site.spec, weight_of(reader))
         else:
             params = weight_params(weight, site.spec, method=site.method)  # type: ignore[arg-type]
-            if site.spec.dtype.bits <= _FEW_BITS:
+            if stores_float16(site.spec):
                 params = replace(params, scale=float16_scales(params.scale))
         chosen[name] = replace(site, params=params)
     return _fit_biases(hub, plan.with_sites(chosen))
+
+
+def stores_float16(spec: QSpec) -> bool:
+    """Whether the scales of a weight are numbers that float16 holds."""
+    return spec.dtype.bits <= _FEW_BITS
+
+
+def _paired(array: NDArray[np.float32], spec: QSpec, weight: Weight | None) -> QParams:
+    """Scales of the output channels of a weight whose pairs are limited."""
+    assert weight is not None and spec.pair_limit is not None  # place asked
+    rows = weight_rows(array, weight.out_axis, weight.in_axis, weight.groups)
+    shape = [1] * array.ndim
+    shape[weight.out_axis % array.ndim] = -1
+    scale = pair_scale(rows, spec.qmin, spec.qmax, spec.pair_limit).reshape(shape)
+    return QParams(spec, scale, np.zeros(scale.shape, np.int32))
 
 
 def _fit_biases(hub: Hub, plan: Plan) -> Plan:

@@ -28,7 +28,8 @@ def get_target(name: str) -> Target:
 
 
 def for_machine(target: Target, *, vnni: bool | None) -> Target:
-    """`ort-cpu` means this machine: without VNNI its weights keep to 7 bits (vnni None: not x86, 8 bits are safe)."""
+    """`ort-cpu` means this machine: without VNNI its weights must not saturate 16 bits (vnni None: not x86, they cannot)."""
     if target.name == "ort-cpu" and vnni is False:
-        return replace(target, weight_bits=ORT_CPU_AVX2.weight_bits, facts=ORT_CPU_AVX2.facts)
+        x86 = ORT_CPU_AVX2
+        return replace(target, weight_bits=x86.weight_bits, pair_limit=x86.pair_limit, facts=x86.facts)
     return target

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fewbit.spec import INT8, UINT8, UINT16
+from fewbit.spec import INT8, UINT8, UINT16, DType
 from fewbit.targets.schema import OpRule, Target
 
+# MatMulNBits and GatherBlockQuantized have 2, 4 and 8 bits; 3 lie in 4.
+_PACKED = tuple(DType(kind, bits) for kind in ("int", "uint") for bits in (2, 3, 4, 8))
 _ELEMENTWISE = OpRule(("integer",), (UINT8, UINT16))
 _MOVES = OpRule(("passthrough",), (UINT8,))
 
@@ -20,11 +22,15 @@ _OPS: dict[str, OpRule] = {
         ("storage",), weights=(INT8,), why="ONNX Runtime has no integer ConvTranspose; its weights are stored narrow"
     ),
     # QGemm, or MatMulNBits of the weights alone; the weight must be (K, N), with a zero point that is written out.
-    "Gemm": OpRule(("integer", "dynamic", "weight_only", "storage"), (UINT8, UINT16), (INT8,), output="optional"),
+    "Gemm": OpRule(
+        ("integer", "dynamic", "weight_only", "storage"), (UINT8, UINT16), (INT8,), _PACKED, output="optional"
+    ),
     # MatMulIntegerToFloat, DynamicQuantizeMatMul, or MatMulNBits of the weights alone.
-    "MatMul": OpRule(("integer", "dynamic", "weight_only", "storage"), (UINT8, UINT16), (INT8,), output="never"),
+    "MatMul": OpRule(
+        ("integer", "dynamic", "weight_only", "storage"), (UINT8, UINT16), (INT8,), _PACKED, output="never"
+    ),
     # The table is gathered as integers and only the rows in use are expanded: GatherBlockQuantized, or Gather and Cast.
-    "Gather": OpRule(("weight_only", "storage"), weights=(INT8,)),
+    "Gather": OpRule(("weight_only", "storage"), weights=(INT8,), packed=_PACKED),
     "LSTM": OpRule(
         ("dynamic", "storage"),
         weights=(INT8,),
@@ -75,6 +81,8 @@ _FACTS = (
     "dynamic int8 of a convolution runs at 0.05 to 0.13 of the float speed, so `int8-dynamic` stores its weights "
     "narrow instead",
     "16-bit activations have no integer kernel: a16w8 and w4a16 compute in float, for accuracy and portability, not speed",
+    "16-bit activations of a Gemm whose output is quantized are rounded to 8 bits inside MatMulNBits (45 dB), unless the "
+    "session sets session.qdq_matmulnbits_accuracy_level to 1",
     "weights in `weight_only` form are never expanded, which saves memory; MatMulNBits rounds the activations of every block "
     "to 8 bits inside (relative error 0.005), and is faster than float for a few rows, slower for many",
     "weights in `storage` form are expanded once, when the model is loaded: a smaller file at the float speed",
@@ -95,9 +103,11 @@ ORT_CPU_AVX2 = replace(
     name="ort-cpu-avx2",
     description="ONNX Runtime on any x86 CPU, also without VNNI",
     weight_bits=7,
+    pair_limit=128,
     facts=(
         *_FACTS,
-        "without VNNI two u8·s8 products are added in 16 bits and saturate: weights keep to 7 bits (-64..63)",
+        "without VNNI two u8·s8 products are added in 16 bits and saturate: the 8-bit weights of two neighbouring inputs "
+        "add up to at most 128, and where they cannot be held to that they keep to 7 bits",
     ),
 )
 

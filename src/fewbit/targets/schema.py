@@ -27,7 +27,8 @@ class OpRule:
     """What the target's kernels for one op take.
 
     forms: the ways the op can run narrow, besides float.
-    activations, weights: the dtypes that an integer kernel takes.
+    activations, weights: the dtypes that an integer kernel takes; weights of fewer bits fit too.
+    packed: the dtypes of weights that a weight-only kernel takes.
     per_channel: whether a weight may have one scale a channel.
     output: whether the integer kernel needs a quantized output, may have one, or gives float.
     why: the evidence for what is missing here, shown to the user as a reason.
@@ -36,6 +37,7 @@ class OpRule:
     forms: tuple[Form, ...] = ()
     activations: tuple[DType, ...] = ()
     weights: tuple[DType, ...] = ()
+    packed: tuple[DType, ...] = ()
     per_channel: bool = True
     output: Output = "required"
     why: str = ""
@@ -45,8 +47,10 @@ class OpRule:
 class Target:
     """A runtime on a kind of machine.
 
-    weight_bits: the widest integer weight whose products cannot saturate the accumulator of the kernels (7 where
-        pairs of u8·s8 products are added in 16 bits).
+    weight_bits: the widest integer weight whose products cannot saturate the accumulator of the kernels, whatever the
+        weights are (7 where pairs of u8·s8 products are added in 16 bits).
+    pair_limit: where weights of one scale a channel may have 8 bits all the same, if those of two neighbouring inputs
+        add up to no more than this; depthwise convolutions, which add no pairs, need no limit. None: no such kernels.
     weight_only_rows: (elements of a weight, activation rows): from so many elements on a weight-only kernel is no slower than
         float for up to so many rows.
     fused_activations: ops that a quantized output absorbs.
@@ -61,6 +65,7 @@ class Target:
     description: str
     ops: dict[str, OpRule] = field(repr=False)
     weight_bits: int = 8
+    pair_limit: int | None = None
     weight_only_rows: tuple[tuple[int, int], ...] = ()
     fused_activations: tuple[str, ...] = ("Relu", "Clip")
     bias: DType = INT32
@@ -78,6 +83,7 @@ class Target:
             "format": self.format,
             "description": self.description,
             "weight_bits": self.weight_bits,
+            "pair_limit": self.pair_limit,
             "weight_only_rows": [list(row) for row in self.weight_only_rows],
             "bias": str(self.bias),
             "rounding": self.rounding,
@@ -88,6 +94,7 @@ class Target:
                     "forms": list(rule.forms),
                     "activations": [str(d) for d in rule.activations],
                     "weights": [str(d) for d in rule.weights],
+                    "packed": [str(d) for d in rule.packed],
                     "per_channel": rule.per_channel,
                     "output": rule.output,
                     "why": rule.why,

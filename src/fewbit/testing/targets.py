@@ -18,6 +18,7 @@ class TargetContract:
                 assert rule.activations, op
             if set(rule.forms) & {"dynamic", "storage"}:
                 assert rule.weights, op
+            assert bool(rule.packed) == ("weight_only" in rule.forms), op
             assert rule.forms or rule.why, op
 
     def test_an_unknown_op_has_a_reason(self) -> None:

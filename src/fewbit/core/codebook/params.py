@@ -13,7 +13,7 @@ from fewbit.core.codebook.kmeans import kmeans_1d
 from fewbit.core.codebook.nearest import decode, encode
 from fewbit.core.codebook.scales import ScaleMethod, codebook_scales
 from fewbit.core.floats import float16_scales
-from fewbit.core.weights.scales import _Blocks
+from fewbit.core.weights.blocks import Blocks
 from fewbit.spec import QParams, QSpec
 
 _LEARN_FROM = 1 << 16  # values, of whole blocks: four times as many gain 0.005 dB (normal and t-distributed weights)
@@ -41,7 +41,7 @@ def codebook_params(
         InputError: w is not finite, or the block shape does not fit.
         RecipeError: no such table or method.
     """
-    blocks = _Blocks(w.shape, spec.block_shape)
+    blocks = Blocks(w.shape, spec.block_shape)
     rows = blocks.split(w)
     levels = None
     if spec.codebook is None:

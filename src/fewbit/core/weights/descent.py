@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from fewbit.core.affine import block_grid, dequantize, expand_blocks
+from fewbit.core.affine import block_grid, expand_blocks
 from fewbit.errors import InputError
 from fewbit.spec import QParams
 
@@ -15,8 +15,9 @@ from fewbit.spec import QParams
 # it is 14 times as long, as each column then costs a pass over the whole gradient.
 _BLOCK = 64
 
-# In steps of the integer: a move that gains less than this is float32 noise of the scale, and could swing for ever.
-_MARGIN = 1e-6
+# In steps of the integer: a move that gains less than this is noise of the scale or of the work, and could swing for
+# ever.
+_MARGIN: dict[type, float] = {np.float64: 1e-6, np.float32: 1e-3}
 
 
 def output_error(error: NDArray[np.floating], gram: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -70,30 +71,75 @@ def coordinate_descent(
     if integers.size and not (spec.qmin <= integers.min() and integers.max() <= spec.qmax):
         found = f"{integers.min()}..{integers.max()}"
         raise InputError(f"integers must lie within {spec.qmin}..{spec.qmax}, not {found}; clip them first")
-    q = np.ascontiguousarray(integers.T, np.float64)  # transposed: a column of w is then contiguous
-    scale = np.broadcast_to(expand_blocks(params.scale, w.shape, spec.block_shape), w.shape).T.astype(np.float64)
-    slope = gram @ (dequantize(integers, params).astype(np.float64) - w).T
-    diagonal = gram.diagonal()
-    moves = np.empty((_BLOCK, len(w)))
+    scale, zero = (expand_blocks(x, w.shape, spec.block_shape) for x in (params.scale, params.zero_point))
+    q = descend(w, integers, gram, scale, zero, spec.qmin, spec.qmax, sweeps=sweeps)
+    return q.astype(spec.dtype.storage)
+
+
+def descend(
+    w: NDArray[np.floating],
+    integers: NDArray[Any],
+    gram: NDArray[np.floating],
+    scale: NDArray[np.floating],
+    zero_point: NDArray[Any],
+    low: ArrayLike,
+    high: ArrayLike,
+    *,
+    sweeps: int,
+) -> NDArray[np.floating]:
+    """`coordinate_descent` for arrays that are known to fit, with any number of independent layers along leading axes.
+
+    Args:
+        w, integers: (..., O, K). gram: (..., K, K); its dtype is that of the work, float32 or float64.
+        scale, zero_point, low, high: broadcastable to w; the integers are within low and high, and stay there.
+
+    Returns:
+        (..., O, K), integral, in the dtype of gram.
+    """
+    shape, dtype = w.shape, gram.dtype
+
+    def columns(a: ArrayLike) -> NDArray[np.floating]:
+        """(layers, K, O), so that a column is contiguous."""
+        whole = np.broadcast_to(np.asarray(a, dtype), shape).reshape(-1, *shape[-2:])
+        return whole.transpose(0, 2, 1)
+
+    gram = gram.reshape(-1, *gram.shape[-2:])
+    q, scale = (np.array(columns(a), order="C") for a in (integers, scale))
+    least, most = columns(low), columns(high)
+    slope = gram @ ((q - columns(zero_point)) * scale - columns(w))
+    diagonal = np.einsum("gii->gi", gram)[..., None]
+    dead = diagonal <= 0.0  # an input that is always zero moves nothing
+    pull = np.where(dead, 0.0, -1 / (np.where(dead, 1.0, diagonal) * scale)) * (1 - 2 * _MARGIN[dtype.type])
+    pull = pull.astype(dtype)
+    moves = np.empty((len(q), _BLOCK, shape[-2]), dtype)
     for _ in range(sweeps):
         moved = False
-        for start in range(0, len(q), _BLOCK):
-            block = range(start, min(start + _BLOCK, len(q)))
-            moves[:] = 0.0
-            for done, i in enumerate(block):
-                if diagonal[i] == 0.0:
-                    continue
-                shift = (slope[i] + gram[i, start:i] @ moves[:done]) / (-diagonal[i] * scale[i])
-                best = np.clip(np.rint(q[i] + shift), spec.qmin, spec.qmax)
-                best = np.where(np.abs(shift) > 0.5 + _MARGIN, best, q[i])
-                moves[done] = (best - q[i]) * scale[i]
-                q[i] = best
-            if moves.any():
-                slope += gram[:, block.start : block.stop] @ moves[: len(block)]
+        for start in range(0, shape[-1], _BLOCK):
+            stop = min(start + _BLOCK, shape[-1])
+            for i in range(start, stop):
+                best = slope[:, i] + (gram[:, None, i, start:i] @ moves[:, : i - start])[:, 0]
+                best *= pull[:, i]
+                np.rint(best, out=best)
+                best += q[:, i]
+                np.minimum(np.maximum(best, least[:, i], out=best), most[:, i], out=best)
+                np.multiply(best - q[:, i], scale[:, i], out=moves[:, i - start])
+                q[:, i] = best
+            done = moves[:, : stop - start]
+            if done.any():
+                slope += gram[:, :, start:stop] @ done
                 moved = True
         if not moved:
             break
-    return np.ascontiguousarray(q.T.astype(spec.dtype.storage))
+    return np.ascontiguousarray(q.transpose(0, 2, 1)).reshape(shape)
+
+
+def damped(gram: NDArray[np.floating], damping: float) -> NDArray[np.float64]:
+    """Gram matrices (..., K, K) with that share of the mean diagonal added to it, 1 where all inputs are zero."""
+    h = gram.astype(np.float64)
+    index = np.arange(h.shape[-1])
+    mean = h[..., index, index].mean(-1)[..., None]
+    h[..., index, index] += np.where(mean > 0.0, damping * mean, 1.0)
+    return h
 
 
 def checked_gram(w: NDArray[np.float32], gram: NDArray[np.floating]) -> NDArray[np.float64]:

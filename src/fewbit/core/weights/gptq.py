@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dtrtri
 
+from fewbit.core.weights.descent import damped, descend
 from fewbit.core.weights.pairs import pair_bounds
 from fewbit.errors import InputError
 
@@ -22,28 +23,34 @@ def gptq(
     qmin: int,
     qmax: int,
     *,
-    damping: float = 0.01,
+    damping: float = 0.1,
+    sweeps: int = 3,
     pair_limit: int | None = None,
 ) -> NDArray[np.float32]:
     """Integers (as float32) that keep tr(E · gram · Eᵀ), E = (q - zero_point) · scale - w, small.
 
     Frantar et al. 2023, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers",
-    algorithm 1, with columns in the order of falling diagonal of the Gram matrix (act-order of their code). Scales are
-    given beforehand, so that groups stay where they are in memory. Layers that consist of many independent small ones
-    (depthwise and grouped convolutions) are done at once, along leading axes.
+    algorithm 1, with columns in the order of falling diagonal of the Gram matrix (act-order of their code), then
+    coordinate descent. Scales are given beforehand, so that groups stay where they are in memory. Layers that consist
+    of many independent small ones (depthwise and grouped convolutions) are done at once, along leading axes.
 
     Args:
         w: (..., O, K), float32 or float64.
         gram: (..., K, K), E[x xᵀ] of the inputs of the layer, symmetric and positive semidefinite.
         scale, zero_point: broadcastable to w.
-        damping: share of the mean diagonal that is added to the diagonal.
+        damping: share of the mean diagonal that is added to the diagonal. The paper's 0.01 is too little where the
+            samples are few: on 32 images 0.1 takes 0.3 dB off the error on others in EfficientNet-Lite0. It adds
+            less than 0.1 dB elsewhere.
+        sweeps: passes of coordinate descent over the columns. Three take about twice as long as GPTQ itself and gain
+            0.1 dB at 8 and 4 bits, 0.2 to 0.9 dB at 2 bits; more gain nothing.
         pair_limit: if given, integers of one sign of the columns 2j and 2j + 1 add up to at most so much (see `pairs`).
 
     Returns:
         (..., O, K), float32, integral, within qmin..qmax.
 
     Raises:
-        InputError: shapes do not match, or a value is not finite, or a scale or the damping is not positive.
+        InputError: shapes do not match, a value is not finite, a scale or the damping is not positive, the Gram matrix
+            is not positive semidefinite, or pairs are limited beside a zero point.
     """
     shape, outputs, inputs = w.shape, *w.shape[-2:]
     if gram.shape != (*shape[:-2], inputs, inputs):
@@ -53,12 +60,13 @@ def gptq(
         raise InputError("GPTQ takes finite weights and a finite Gram matrix; check the samples for NaN and infinity")
     if not (np.min(scale, initial=1.0) > 0.0 and damping > 0.0):
         raise InputError(f"GPTQ takes scales and a damping above 0, not {np.min(scale)} and {damping}")
-    low, high = (np.asarray(qmin, np.float32), np.asarray(qmax, np.float32))
+    low, high = np.full((), qmin, np.float32), np.full((), qmax, np.float32)
     if pair_limit is not None:
+        if np.any(zero_point):
+            raise InputError("pairs of weights are limited where their zero point is 0; give symmetric ones")
         low, high = pair_bounds(w / scale, qmin, qmax, pair_limit)
-    gram = gram.reshape(-1, inputs, inputs)
-    diagonal = np.einsum("gii->gi", gram)
-    order = np.argsort(-diagonal, axis=-1, kind="stable")
+    gram = damped(gram.reshape(-1, inputs, inputs), damping)
+    order = np.argsort(-np.einsum("gii->gi", gram), axis=-1, kind="stable")
     groups = np.arange(len(order))[:, None]
 
     def columns(a: NDArray[Any]) -> NDArray[np.float32]:
@@ -67,8 +75,8 @@ def gptq(
         return np.asarray(whole.transpose(0, 2, 1)[groups, order], np.float32, order="C")
 
     real, step, middle = columns(w), columns(scale), columns(zero_point)
-    low, high = columns(low), columns(high)
-    factor = _factor(gram, order, diagonal, damping)
+    least, most = columns(low), columns(high)
+    factor = _factor(gram, order)
     pivots = np.ascontiguousarray(np.einsum("gii->gi", factor))[..., None]
     q = np.empty_like(real)
     errors = np.empty((len(real), _BLOCK, outputs), np.float32)
@@ -78,26 +86,28 @@ def gptq(
             column = real[:, i]
             if i > start:
                 column -= (factor[:, None, start:i, i] @ errors[:, : i - start])[:, 0]
-            q[:, i] = np.clip(np.rint(column / step[:, i] + middle[:, i]), low[:, i], high[:, i])
+            nearest = np.rint(column / step[:, i] + middle[:, i])
+            q[:, i] = np.minimum(np.maximum(nearest, least[:, i]), most[:, i])
             errors[:, i - start] = (column - (q[:, i] - middle[:, i]) * step[:, i]) / pivots[:, i]
         real[:, stop:] -= factor[:, start:stop, stop:].transpose(0, 2, 1) @ errors[:, : stop - start]
     restored = np.empty_like(q)
     restored[groups, order] = q
-    return np.ascontiguousarray(restored.transpose(0, 2, 1)).reshape(shape)
+    result = restored.transpose(0, 2, 1).reshape(shape)
+    gram32 = gram.astype(np.float32).reshape(*shape[:-2], inputs, inputs)
+    return np.asarray(descend(w, result, gram32, scale, zero_point, low, high, sweeps=sweeps), np.float32)
 
 
-def _factor(
-    gram: NDArray[np.floating], order: NDArray[np.integer], diagonal: NDArray[np.floating], damping: float
-) -> NDArray[np.float32]:
+def _factor(gram: NDArray[np.float64], order: NDArray[np.integer]) -> NDArray[np.float32]:
     """The upper Cholesky factor U of the inverse, gram⁻¹ = Uᵀ U, with rows and columns in the given order."""
-    groups, index = np.arange(len(gram))[:, None, None], np.arange(gram.shape[-1])
-    h = gram[groups, order[:, :, None], order[:, None, :]].astype(np.float64)
-    mean = diagonal.mean(-1, dtype=np.float64)[:, None]
-    h[:, index, index] += np.where(mean > 0.0, damping * mean, 1.0)
+    groups = np.arange(len(gram))[:, None, None]
+    h = gram[groups, order[:, ::-1, None], order[:, None, ::-1]]
     # The inverse's upper factor is the lower factor of the reversed matrix, inverted and reversed: one factorization.
-    lower = np.linalg.cholesky(h[:, ::-1, ::-1])
+    try:
+        lower = np.linalg.cholesky(h)
+    except np.linalg.LinAlgError as error:
+        raise InputError("a Gram matrix must be positive semidefinite; give E[x xᵀ] of the samples") from error
     if len(lower) == 1:
         inverse = dtrtri(lower[0], lower=1)[0][None]
     else:
-        inverse = np.linalg.solve(lower, np.broadcast_to(np.eye(len(index)), lower.shape))
+        inverse = np.linalg.solve(lower, np.broadcast_to(np.eye(h.shape[-1]), lower.shape))
     return np.ascontiguousarray(inverse[:, ::-1, ::-1], np.float32)

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbit.core.affine import MIN_SCALE
-from fewbit.core.weights.scales import WeightRange, _Blocks, weight_params
+from fewbit.core.weights.blocks import Blocks
+from fewbit.core.weights.scales import WeightRange, weight_params
 from fewbit.errors import InputError
 from fewbit.spec import QParams, QSpec
 
@@ -51,7 +52,7 @@ def hqq_params(
     if not (0.0 < p <= 1.0 and beta > 0.0 and kappa >= 1.0):
         raise InputError(f"p must be within 0..1, beta > 0 and kappa ≥ 1, not p={p}, beta={beta}, kappa={kappa}")
     starts = [weight_params(w, spec, method=method) for method in _STARTS]
-    blocks = _Blocks(w.shape, spec.block_shape)
+    blocks = Blocks(w.shape, spec.block_shape)
     unit = starts[0].scale.reshape(-1, 1)
     x = blocks.split(w) / unit
     real = np.broadcast_to(blocks.split(np.ones_like(w)), x.shape)  # 0 where a short last block was filled up

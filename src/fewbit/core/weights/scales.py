@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbit.core.affine import params_from_range
+from fewbit.core.weights.blocks import Blocks
 from fewbit.errors import InputError
 from fewbit.spec import QParams, QSpec
 
@@ -34,7 +35,7 @@ def weight_params(
     Raises:
         InputError: w is not finite, or the block shape does not fit.
     """
-    blocks = _Blocks(w.shape, spec.block_shape)
+    blocks = Blocks(w.shape, spec.block_shape)
     rows = blocks.split(w)
     low, high = rows.min(-1), rows.max(-1)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
@@ -69,7 +70,8 @@ def _best_ratio(
             scale, zero = params.scale[:, None], params.zero_point[:, None].astype(np.float32)
             q = row / scale
             np.rint(q, out=q)
-            np.clip(q, spec.qmin - zero, spec.qmax - zero, out=q)
+            np.maximum(q, spec.qmin - zero, out=q)  # twice as fast as np.clip with arrays
+            np.minimum(q, spec.qmax - zero, out=q)
             q *= scale
             q -= row
             if weight is None:
@@ -80,28 +82,3 @@ def _best_ratio(
             least = np.where(better, error, least)
             best[part] = np.where(better, ratio, best[part])
     return best
-
-
-class _Blocks:
-    """A tensor cut into blocks, one a row. Short last blocks are filled with zeros, which every format holds."""
-
-    def __init__(self, shape: tuple[int, ...], block_shape: tuple[int, ...]) -> None:
-        from fewbit.core.affine import block_grid
-
-        self.grid = block_grid(shape, block_shape)
-        self.shape = shape
-        self.block = (
-            tuple(n if b == -1 else b for n, b in zip(shape, block_shape, strict=False)) if self.grid else shape
-        )
-
-    def split(self, x: NDArray[np.floating]) -> NDArray[np.floating]:
-        """(blocks, elements of a block)."""
-        if not self.grid:
-            return x.reshape(1, -1)
-        pads = [(0, g * b - n) for g, b, n in zip(self.grid, self.block, self.shape, strict=True)]
-        if any(after for _, after in pads):
-            x = np.pad(x, pads)
-        rank = len(self.grid)
-        parts = x.reshape([n for pair in zip(self.grid, self.block, strict=True) for n in pair])
-        order = [*range(0, 2 * rank, 2), *range(1, 2 * rank, 2)]
-        return np.ascontiguousarray(parts.transpose(order)).reshape(int(np.prod(self.grid)), -1)

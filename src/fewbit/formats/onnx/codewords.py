@@ -42,12 +42,18 @@ def expanded(emit: Emitter, codes: NDArray[Any], params: QParams, hint: str) -> 
         codes: what `fewbit.core.quant.quantize` gave.
     """
     whole, split, grid = _shapes(codes.shape, params)
-    filled = np.pad(codes, [(0, n - size) for n, size in zip(whole, codes.shape, strict=True)]).reshape(split)
+    missing = [n - size for n, size in zip(whole, codes.shape, strict=True)]
+    if not any(missing):
+        codes = codes.reshape(split)
     if needs_table(params.spec, emit.hub.opset):
-        indices, table = _indexed(filled, params)
+        indices, table = _indexed(codes, params)
         value, shape = _look_up(emit, indices, table, params.spec.dtype.bits, hint)
     else:
-        value, shape = emit.to_float(emit.constant(filled, hint)), split
+        value, shape = emit.to_float(emit.constant(codes, hint)), codes.shape
+    if any(missing):  # a last group is shorter
+        ends = emit.constant(np.array([0] * len(missing) + missing, np.int64), "shape")
+        (value,) = emit.node("Pad", [_shaped(emit, value, shape, codes.shape), ends], "w", dtype=value.dtype)
+        value, shape = _reshape(emit, value, split), split
     if len(shape) > len(split):  # the last axis was cut into bytes
         grid = (*grid[:-1], *((1, 1) if grid[-1] == 1 else shape[-2:]))
     zero = _zero_point(emit, params, grid)
@@ -56,9 +62,9 @@ def expanded(emit: Emitter, codes: NDArray[Any], params: QParams, hint: str) -> 
     scale = scale_constant(emit, params.scale.reshape(grid))
     (value,) = emit.node("Mul", [value, scale], "w", dtype=ir.DataType.FLOAT)
     value = _shaped(emit, value, shape, whole)
-    for axis, size in enumerate(codes.shape):
-        if whole[axis] > size:  # the last group is shorter
-            value = _slice(emit, value, size, axis)
+    for axis, short in enumerate(missing):
+        if short:
+            value = _slice(emit, value, whole[axis] - short, axis)
     return value
 
 

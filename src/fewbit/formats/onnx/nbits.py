@@ -121,8 +121,8 @@ def gather_nbits(emit: Emitter, plan: Plan, node: ir.Node) -> ir.Value:
 def _given(emit: Emitter, plan: Plan, node: ir.Node, out_axis: int, *, whole_blocks: bool) -> Packed:
     weight = weight_of(node)
     assert weight is not None
-    integers = integer_weight(emit.hub, plan, node, weight.value)
-    return packed(integers, require(plan.sites[weight.name]), out_axis, whole_blocks=whole_blocks)
+    params = require(plan.sites[weight.name])
+    return packed(integer_weight(emit.hub, plan, node, weight.value), params, out_axis, whole_blocks=whole_blocks)
 
 
 def _scales(emit: Emitter, given: Packed) -> list[ir.Value | None]:

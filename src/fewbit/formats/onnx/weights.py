@@ -69,7 +69,8 @@ def stored_weight(emit: Emitter, plan: Plan, node: ir.Node, value: ir.Value) -> 
     hint = str(value.name)
     if is_half(site.spec.dtype):
         return emit.to_float(emit.constant(_half(emit, value, site.spec.dtype), hint))
-    return expanded(emit, integer_weight(emit.hub, plan, node, value), require(site), hint)
+    params = require(site)
+    return expanded(emit, integer_weight(emit.hub, plan, node, value), params, hint)
 
 
 def is_half(dtype: DType) -> bool:

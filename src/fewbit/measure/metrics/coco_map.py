@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fewbit.errors import DataError, MissingExtraError
+from fewbit.errors import DataError
+from fewbit.extras import load_extra
 from fewbit.measure.metrics.metric import Labels, Metric, Outputs
 
 
@@ -20,11 +21,8 @@ def coco_map(outputs: Sequence[Outputs], labels: Labels) -> float:
     class. A label holds its boxes, [boxes, 5]: class, x1, y1, x2, y2 in the same units. Models that need decoding or
     suppression take a metric of their own (FILE.py:NAME).
     """
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError as error:
-        raise MissingExtraError("pycocotools", "detection", "metric map") from error
+    COCO = load_extra("pycocotools.coco", "metric map").COCO
+    COCOeval = load_extra("pycocotools.cocoeval", "metric map").COCOeval
     truths: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
     kinds: set[int] = set()

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fewbit.errors import DataError, MissingExtraError
+from fewbit.errors import DataError
+from fewbit.extras import load_extra
 from fewbit.measure.metrics.metric import Labels, Metric, Outputs
 
 BLANK = 0  # the class that CTC uses for "nothing"
@@ -27,10 +28,7 @@ def error_rate(outputs: Sequence[Outputs], labels: Labels, *, unit: str) -> floa
     A first output of strings is compared with string labels, by character (`cer`) or word (`wer`). One of class scores
     [1, positions, classes] is decoded by greedy CTC and compared with labels of class numbers.
     """
-    try:
-        from rapidfuzz.distance import Levenshtein
-    except ImportError as error:
-        raise MissingExtraError("rapidfuzz", "text", f"metric {unit}") from error
+    distance = load_extra("rapidfuzz.distance", f"metric {unit}").Levenshtein.distance
     split: Callable[[str], Sequence[Any]] = str.split if unit == "wer" else list
     edits, length = 0, 0
     for (first, *_), label in zip(outputs, labels, strict=True):
@@ -43,7 +41,7 @@ def error_rate(outputs: Sequence[Outputs], labels: Labels, *, unit: str) -> floa
         else:
             got = decode_ctc(first.reshape(-1, first.shape[-1]))
             wanted = [int(c) for c in np.asarray(label).reshape(-1)]
-        edits += Levenshtein.distance(got, wanted)
+        edits += distance(got, wanted)
         length += len(wanted)
     return edits / length if length else float("nan")
 

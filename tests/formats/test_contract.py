@@ -1,0 +1,69 @@
+"""The export doors keep the contract of every format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from fewbit.formats.onnx.lower import lower
+from fewbit.graph.hub import Hub
+from fewbit.graph.info import TensorInfo
+from fewbit.graph.load import load
+from fewbit.graph.save import save
+from fewbit.plan.plan import Plan
+from fewbit.runtimes.onnxruntime import OrtSession, open_session
+from fewbit.testing.formats import FormatContract
+from tests.models import Builder
+
+
+class TestOnnx(FormatContract):
+    @pytest.fixture
+    def model(self, tmp_path: Path) -> Path:
+        """Two inputs, a residual addition, a concatenation, and outputs made by an integer and by a float node."""
+        b = Builder()
+        x = b.node("Relu", [b.node("Conv", ["x", b.weight(8, 3, 3, 3), b.weight(8)], pads=[1, 1, 1, 1])])
+        z = b.node("Conv", ["z", b.weight(8, 3, 1, 1), b.weight(8)])
+        x = b.node("Concat", [b.node("Add", [x, z]), z], axis=1)
+        x = b.node("Conv", [x, b.weight(4, 16, 1, 1)], "map")
+        x = b.node("Flatten", [b.node("GlobalAveragePool", [x])])
+        b.node("Softmax", [b.node("Gemm", [x, b.weight(4, 5), b.weight(5)])], "shares", axis=-1)
+        sizes = ("N", 3, 6, 6)
+        return b.save(tmp_path / "m.onnx", {"x": sizes, "z": sizes}, ["map", "shares"])
+
+    def feeds(self) -> list[dict[str, np.ndarray]]:
+        random = np.random.default_rng(0)
+        return [{n: random.standard_normal((1, 3, 6, 6)).astype(np.float32) for n in ("x", "z")} for _ in range(6)]
+
+    def lower(self, hub: Hub, plan: Plan) -> ir.Model:
+        return lower(hub, plan)
+
+    def write(self, lowered: ir.Model, path: Path) -> None:
+        save(lowered, path, compact=True)
+
+    def open(self, path: Path) -> OrtSession:
+        return open_session(path)
+
+    def interface(self, path: Path) -> tuple[list[TensorInfo], list[TensorInfo]]:
+        hub = load(path)
+        return hub.inputs, hub.outputs
+
+
+class TestOnnxWide(TestOnnx):
+    recipe = "a16w8"
+    least_sqnr = 30.0
+
+
+class TestOnnxStored(TestOnnx):
+    """Weights stored narrow: a model with one large enough."""
+
+    recipe = "int8-weights"
+
+    @pytest.fixture
+    def model(self, tmp_path: Path) -> Path:
+        b = Builder()
+        x = b.node("Relu", [b.node("Conv", ["x", b.weight(32, 3, 3, 3)])])
+        b.node("Conv", [x, b.weight(4, 32, 3, 3), b.weight(4)], "y")
+        return b.save(tmp_path / "m.onnx", {"x": ("N", 3, 6, 6)}, ["y"])

@@ -1,0 +1,68 @@
+"""The stages keep the contract of every stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fewbit.graph.hub import Hub
+from fewbit.plan.plan import Plan
+from fewbit.stages.balance import balance
+from fewbit.stages.choose_ranges import choose_ranges
+from fewbit.stages.correct_bias import correct_biases
+from fewbit.stages.round_weights import round_weights
+from fewbit.stages.scale_weights import scale_weights
+from fewbit.testing.stages import StageContract, Stats
+from tests.models import Builder
+
+
+class _Stage(StageContract):
+    @pytest.fixture
+    def model(self, tmp_path: Path) -> Path:
+        """A depthwise layer whose input channels differ a hundredfold, a dense one, and a Softmax that stays float."""
+        b = Builder()
+        first = b.random.standard_normal((8, 3, 1, 1)).astype(np.float32)
+        first[0] *= 100.0
+        x = b.node("Conv", ["x", b.constant(first), b.weight(8)])
+        x = b.node("Relu", [b.node("Conv", [x, b.weight(8, 1, 3, 3), b.weight(8)], group=8, pads=[1, 1, 1, 1])])
+        x = b.node("GlobalAveragePool", [x])
+        x = b.node("Gemm", [b.node("Flatten", [x]), b.weight(8, 4), b.weight(4)])
+        b.node("Softmax", [x], "y", axis=-1)
+        return b.save(tmp_path / "m.onnx", {"x": ("N", 3, 6, 6)}, ["y"])
+
+    def feeds(self) -> list[dict[str, np.ndarray]]:
+        random = np.random.default_rng(0)
+        return [{"x": random.standard_normal((1, 3, 6, 6)).astype(np.float32)} for _ in range(6)]
+
+
+class TestBalance(_Stage):
+    def stage(self, hub: Hub, plan: Plan, stats: Stats) -> Plan:
+        return balance(hub, plan, stats)
+
+
+class TestChooseRanges(_Stage):
+    def stage(self, hub: Hub, plan: Plan, stats: Stats) -> Plan:
+        return choose_ranges(plan, stats)
+
+
+class TestScaleWeights(_Stage):
+    def before(self, hub: Hub, plan: Plan, stats: Stats) -> Plan:
+        return choose_ranges(balance(hub, plan, stats), stats)
+
+    def stage(self, hub: Hub, plan: Plan, stats: Stats) -> Plan:
+        return scale_weights(hub, plan)
+
+
+class TestCorrectBiases(_Stage):
+    def before(self, hub: Hub, plan: Plan, stats: Stats) -> Plan:
+        return scale_weights(hub, choose_ranges(balance(hub, plan, stats), stats))
+
+    def stage(self, hub: Hub, plan: Plan, stats: Stats) -> Plan:
+        return correct_biases(hub, plan, stats)
+
+
+class TestRoundWeights(TestCorrectBiases):
+    def stage(self, hub: Hub, plan: Plan, stats: Stats) -> Plan:
+        return round_weights(hub, plan, self.feeds(), positions=16, advance=lambda steps: None)
