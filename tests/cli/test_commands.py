@@ -48,7 +48,14 @@ def test_a_target_that_is_not_so_here_fails() -> None:
     document = json.loads(done.stdout)
     assert done.returncode == 1 and done.stderr == "" and not document["ok"]
     wrong = {p["op"] for p in document["probes"] if p["form"] == "accumulator" and not p["ok"]}
-    assert wrong == {"QLinearConv", "QGemm", "MatMulInteger"}
+    assert wrong == {"QLinearConv 1×1", "QLinearConv 3×3", "QGemm", "MatMulInteger", "MatMulIntegerToFloat"}
+
+
+def test_a_target_tells_how_wide_weights_may_be() -> None:
+    told = " ".join(fewbit("targets", "show", "ort-cpu-avx2").stdout.split())
+    assert "weights of up to 7 bits, 8 where two neighbours of one sign add up to at most 128 or the layer is" in told
+    told = " ".join(fewbit("targets", "show", "ort-cpu-vnni").stdout.split())
+    assert "weights of up to 8 bits op forms" in told
 
 
 def test_inspect_gives_a_reason_for_every_node() -> None:

@@ -7,8 +7,12 @@ from dataclasses import replace
 import pytest
 
 from fewbit.errors import RecipeError
+from fewbit.flow import probe as probe_module
 from fewbit.flow import probe_models
+from fewbit.flow.common import target_for
 from fewbit.flow.probe import Probe, probe
+from fewbit.formats.onnx import nbits
+from fewbit.runtimes.accumulators import DEPTHWISE, KERNELS
 from fewbit.runtimes.cpu import cpu_features
 from fewbit.spec import INT8, UINT8
 from fewbit.targets import TARGETS, OpRule, Target
@@ -18,8 +22,7 @@ CONV = TARGETS["ort-cpu"].ops["Conv"]
 
 def lying(**rules: OpRule) -> Target:
     """The target of this machine, with these claims and no others."""
-    bits = 7 if cpu_features().vnni is False else 8
-    return replace(TARGETS["ort-cpu"], name="lying", ops=rules, weight_bits=bits, fused_activations=())
+    return replace(target_for("ort-cpu"), name="lying", ops=rules, fused_activations=())
 
 
 def verdict(op: str, target: Target) -> Probe:
@@ -53,6 +56,12 @@ def test_every_op_form_and_dtype_is_probed(probes: dict[tuple[str, str, str], Pr
         (("MatMul", "weight_only", "uint4 kernel"), "MatMulNBits"),
         (("Gather", "weight_only", "int2 kernel"), "GatherBlockQuantized"),
         (("MatMul", "integer", "uint8·int8 kernel"), "MatMulIntegerToFloat, Add"),
+        (("MatMul", "weight_only", "uint4 in 32s never expanded"), "MatMulNBits"),
+        (("Gemm", "weight_only", "int8 never expanded"), "MatMulNBits"),
+        (("Gather", "weight_only", "uint2 in 32s never expanded"), "GatherBlockQuantized"),
+        (("Gather", "storage", "int8 expanded once"), "2 Gather, Cast, Mul"),
+        (("Conv", "storage", "uint4 nf4 in 64s expanded once"), "Conv"),
+        (("Conv", "storage", "bfloat16 expanded once"), "Conv"),
         (("LSTM", "dynamic", "int8 kernel"), "DynamicQuantizeLSTM"),
         (("Relu", "absorbed", "uint8 without a node"), "2 QLinearConv"),
         (("Transpose", "passthrough", "uint8 moved"), "2 QLinearConv, 3 Transpose"),
@@ -86,15 +95,83 @@ def test_a_form_that_fewbit_does_not_plan_is_found_out() -> None:
     assert not told.ok and told.why == "fewbit plans it as float: its inputs are float"
 
 
+@pytest.mark.parametrize("op", ["MatMul", "Gather"])
+def test_weights_that_are_expanded_are_found_out(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that is not there: the weights are stored instead."""
+    monkeypatch.setitem(probe_module._COMPUTE, "weight_only", "storage")
+    told = verdict(op, lying(**{op: OpRule(("weight_only", "storage"), weights=(INT8,))}))
+    assert not told.ok and told.form == "weight_only"
+    assert told.why.startswith("fewbit plans it as storage")
+
+
+def test_a_weight_only_kernel_must_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(probe_module._COMPUTE, "weight_only", "dynamic")
+    monkeypatch.setattr(probe_module, "_planned", lambda *_: "")
+    told = verdict("Gemm", lying(Gemm=OpRule(("weight_only", "dynamic"), weights=(INT8,))))
+    assert not told.ok
+    assert told.why == "of kernels for integers DynamicQuantizeMatMul runs, not MatMulNBits alone"
+
+
+def test_a_kernel_that_reads_other_weights_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the runtime unpacked the bits in another order."""
+    monkeypatch.setattr(nbits, "_packed_rows", lambda rows, bits, right=nbits._packed_rows: right(rows[:, ::-1], bits))
+    told = verdict("MatMul", lying(MatMul=OpRule(("weight_only",), weights=(INT8,))))
+    assert not told.ok and told.seen == "MatMulNBits"
+    assert "dB against float with the same weights, less than 40" in told.why
+
+
+def test_every_recipe_that_stores_weights_is_probed(probes: dict[tuple[str, str, str], Probe]) -> None:
+    stored = [claimed for op, form, claimed in probes if (op, form) == ("Conv", "storage")]
+    for dtype in ("int8", "float16", "bfloat16", "float8e4m3", "float8e5m2"):
+        assert f"{dtype} expanded once" in stored
+    for book in ("nf4", "fp4", "kmeans", "pot", "apot"):
+        assert f"uint4 {book} in 64s expanded once" in stored
+    assert len(stored) == 16
+
+
+def test_all_but_weight_only_is_exact_with_the_same_weights(probes: dict[tuple[str, str, str], Probe]) -> None:
+    for (op, form, claimed), told in probes.items():
+        if form == "weight_only" and op in ("Gemm", "MatMul"):
+            assert told.sqnr is not None and 42 < told.sqnr < 50, claimed
+        elif form == "storage" and "float16" not in claimed:
+            assert told.sqnr is None, (op, claimed)
+
+
+def widths(target: Target) -> dict[tuple[str, str], Probe]:
+    return {(p.op, p.form): p for p in probe(target).probes if p.form in ("accumulator", "pairs")}
+
+
 def test_weights_that_saturate_are_found_out() -> None:
-    result = probe(replace(lying(), weight_bits=8))
-    widths = {p.op: p for p in result.probes if p.form == "accumulator"}
+    wide = widths(replace(lying(), weight_bits=8, pair_limit=None))
     if cpu_features().vnni is False:
-        assert not result.ok and not widths["QLinearConv"].ok and "saturate" in widths["QLinearConv"].why
+        told = wide["QLinearConv 3×3", "accumulator"]
+        assert not told.ok and "saturate" in told.why
+        assert wide[DEPTHWISE, "accumulator"].ok
     elif cpu_features().vnni:
-        assert all(p.ok for p in widths.values())
-    narrow = probe(replace(lying(), weight_bits=7))
-    assert all(p.ok for p in narrow.probes)  # pairs of 255 · 63 fit in 16 bits everywhere
+        assert all(p.ok for p in wide.values())
+    assert {form for _, form in wide} == {"accumulator"}
+    narrow = widths(replace(lying(), weight_bits=7, pair_limit=None))
+    assert all(p.ok for p in narrow.values())  # pairs of 255 · 63 fit in 16 bits everywhere
+
+
+def test_pairs_that_saturate_are_found_out() -> None:
+    safe = widths(replace(lying(), weight_bits=7, pair_limit=128))
+    assert all(p.ok for p in safe.values())  # 255 · 128 fits in 16 bits everywhere
+    assert safe["QGemm", "pairs"].claimed == "8 bits exact, pairs up to 128"
+    assert safe[DEPTHWISE, "accumulator"].claimed == "8 bits exact"
+    assert (DEPTHWISE, "pairs") not in safe
+    wide = widths(replace(lying(), weight_bits=7, pair_limit=130))
+    pairs = {op: p for (op, form), p in wide.items() if form == "pairs"}
+    assert list(pairs) == [kernel for kernel in KERNELS if kernel != DEPTHWISE]
+    if cpu_features().vnni is False:
+        assert not any(p.ok for p in pairs.values())
+        assert pairs["QGemm"].seen == "saturated" and "use a target whose pair_limit" in pairs["QGemm"].why
+
+
+def test_depthwise_kernels_must_take_eight_bits_where_pairs_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KERNELS, DEPTHWISE, KERNELS["QGemm"])
+    told = widths(replace(lying(), weight_bits=7, pair_limit=128))[DEPTHWISE, "accumulator"]
+    assert told.ok is (cpu_features().vnni is not False)
 
 
 def test_rounding_that_differs_is_found_out() -> None:

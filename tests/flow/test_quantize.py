@@ -9,9 +9,15 @@ import onnx
 import pytest
 
 import fewbit
+from fewbit.core.weights.pairs import saturating_pairs
+from fewbit.core.weights.rows import weight_rows
 from fewbit.flow.calibrate import DEFAULT_MIN_SQNR
+from fewbit.graph.load import load
+from fewbit.graph.ops import weight_of
+from fewbit.plan.balanced import integer_weight
 from fewbit.runtimes.onnxruntime import open_session
 from fewbit.runtimes.verify import kernels
+from fewbit.spec import INT8
 from tests.models import Builder, attention
 
 
@@ -265,3 +271,22 @@ def test_every_case_keeps_its_metric(zoo: object, tmp_path: Path) -> None:
         lost = (given / real - 1) / 2 if case.metric_name == "perplexity" else real - given
         # One answer of 300 is a third of a point: the bound is for a collapse, the benchmark tells the figure.
         assert lost <= 0.015, f"{name}: {real} -> {given}"
+
+
+@pytest.mark.parametrize("effort", ["fast", "max"])
+def test_limited_pairs_stay_within_the_limit_whatever_rounds_them(digits: Path, samples: Path, effort: str) -> None:
+    plan = fewbit.quantize(digits, samples, target="ort-cpu-avx2", effort=effort, verify=False).plan
+    hub, limited = load(digits), 0
+    for node in hub.nodes():
+        weight = weight_of(node)
+        if weight is None or plan.nodes[str(node.name)].form != "integer":
+            continue
+        spec = plan.sites[weight.name].spec
+        assert spec is not None and spec.dtype == INT8
+        if spec.pair_limit is not None:
+            integers = integer_weight(hub, plan, node, weight.value)
+            rows = weight_rows(integers, weight.out_axis, weight.in_axis, weight.groups)
+            assert saturating_pairs(rows, spec.pair_limit) == 0
+            assert np.abs(rows.astype(np.int16)).max() > 63  # the eighth bit is used
+            limited += 1
+    assert limited == 7

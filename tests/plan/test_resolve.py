@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import fewbit
 from fewbit.graph.load import load
 from fewbit.plan.plan import Plan
-from fewbit.plan.recipe import RECIPES, Recipe
+from fewbit.plan.recipe import RECIPES, Recipe, Rule
 from fewbit.plan.resolve import resolve
 from fewbit.spec import INT8, UINT8, DType
 from fewbit.targets import get_target
@@ -111,9 +113,56 @@ def test_dynamic_leaves_convolutions_to_a_form_that_pays(tmp_path: Path) -> None
     assert not plan.edges()
 
 
-def test_seven_bits_without_vnni(tmp_path: Path) -> None:
-    plan = plan_of(conv_relu_conv(tmp_path / "m.onnx"), target="ort-cpu-avx2")
-    assert all(s.spec is not None and s.spec.dtype == DType("int", 7) for s in plan.constants().values())
+def every_width(path: Path) -> Path:
+    """Dense, depthwise and grouped convolutions, a Gemm, and an LSTM beside them."""
+    b = Builder()
+    x = b.node("Conv", ["x", b.weight(8, 3, 1, 1)])
+    x = b.node("Conv", [x, b.weight(8, 1, 3, 3)], group=8)
+    x = b.node("Conv", [x, b.weight(8, 4, 1, 1)], group=2)
+    b.node("Gemm", [b.node("Flatten", [x]), b.weight(288, 4)], "y")
+    b.node("LSTM", ["s", b.weight(1, 64, 8), b.weight(1, 64, 16)], "z", hidden_size=16)
+    return b.save(path, {"x": (1, 3, 8, 8), "s": (5, 1, 8)}, ["y", "z"])
+
+
+def widths(plan: Plan) -> list[tuple[str, DType, int | None]]:
+    """Of the weights in the order of the nodes: op, dtype, and the limit of their pairs."""
+    sites = [(n.op, plan.sites[n.weight].spec) for n in plan.nodes.values() if n.weight is not None]
+    return [(op, spec.dtype, spec.pair_limit) for op, spec in sites if spec is not None]
+
+
+def test_without_vnni_pairs_of_8_bit_weights_are_limited_or_weights_have_7_bits(tmp_path: Path) -> None:
+    hub, seven = load(every_width(tmp_path / "m.onnx")), DType("int", 7)
+    avx2 = get_target("ort-cpu-avx2")
+    limited = widths(resolve(hub, RECIPES["int8"], avx2))
+    assert sorted(limited, key=str) == sorted(
+        [
+            ("Conv", INT8, 128),
+            ("Conv", INT8, None),  # depthwise
+            ("Conv", INT8, 128),
+            ("Gemm", INT8, 128),
+            ("LSTM", seven, None),
+        ],
+        key=str,
+    )
+    assert {w[1:] for w in widths(resolve(hub, RECIPES["int8"], replace(avx2, pair_limit=None)))} == {(seven, None)}
+    per_tensor = Recipe("t", (Rule(weight={"granularity": "tensor"}),))
+    assert {w[1:] for w in widths(resolve(hub, per_tensor, avx2))} == {(seven, None)}
+    for recipe, target in (("int8", "ort-cpu-vnni"), ("int8-weights", "ort-cpu-avx2")):
+        assert {w[1:] for w in widths(resolve(hub, RECIPES[recipe], get_target(target)))} == {(INT8, None)}
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int8-dynamic"])
+def test_a_weight_that_is_read_along_two_axes_has_no_integer_kernel(recipe: str, tmp_path: Path) -> None:
+    """The tied weight of an autoencoder: a scale for each output of one layer is one for each input of the other."""
+    b = Builder()
+    tied = b.weight(32, 32)
+    hidden = b.node("Relu", [b.node("Gemm", ["x", tied])])
+    b.node("Gemm", [hidden, tied], "y", transB=1)
+    path = b.save(tmp_path / "m.onnx", {"x": ("N", 32)}, ["y"])
+    assert [n.form for n in plan_of(path, recipe).nodes.values() if n.weight] == ["storage", "storage"]
+    feeds = [{"x": b.random.standard_normal((4, 32)).astype(np.float32)} for _ in range(8)]
+    made = fewbit.quantize(path, feeds, recipe)
+    assert made.verification is not None and made.verification.outputs[0].sqnr > 35
 
 
 def test_a_custom_op_passes_through(tmp_path: Path) -> None:

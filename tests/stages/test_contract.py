@@ -12,7 +12,7 @@ from fewbit.plan.plan import Plan
 from fewbit.stages.balance import balance
 from fewbit.stages.choose_ranges import choose_ranges
 from fewbit.stages.correct_bias import correct_biases
-from fewbit.stages.round_weights import round_weights
+from fewbit.stages.round_weights import round_weights, rounded_nodes
 from fewbit.stages.scale_weights import scale_weights
 from fewbit.testing.stages import StageContract, Stats
 from tests.models import Builder
@@ -65,4 +65,4 @@ class TestCorrectBiases(_Stage):
 
 class TestRoundWeights(TestCorrectBiases):
     def stage(self, hub: Hub, plan: Plan, stats: Stats) -> Plan:
-        return round_weights(hub, plan, self.feeds(), positions=16, advance=lambda steps: None)
+        return round_weights(hub, plan, rounded_nodes(hub, plan), self.feeds(), stats)

@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fewbit.graph.load import load
+from fewbit.plan.balanced import effective_weight
+from fewbit.plan.plan import Plan
 from fewbit.targets import Form
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir as ir
 
 _OPSET = 17
 
@@ -45,9 +49,9 @@ _BETWEEN = {
 _ALONE = {
     "Conv": "y = Conv(x, w1_64_8_3_3, w2_64)",
     "ConvTranspose": "y = ConvTranspose(x, w1_8_64_3_3, w2_64)",
-    "Gemm": "y = Gemm(x, w1_64_64, w2_64)",
-    "MatMul": "m = MatMul(x, w1_64_64) y = Add(m, w2_64)",
-    "Gather": "y = Gather(w1_256_32, i)",
+    "Gemm": "y = Gemm(x, w1_256_64, w2_64)",
+    "MatMul": "m = MatMul(x, w1_256_64) y = Add(m, w2_64)",
+    "Gather": "y = Gather(w1_256_256, i)",
     "LSTM": "y = LSTM<hidden_size=32>(x, w1_1_128_32, w2_1_128_32, w3_1_256)",
     "GRU": "y = GRU<hidden_size=32>(x, w1_1_96_32, w2_1_96_32, w3_1_192)",
     "RNN": "y = RNN<hidden_size=32>(x, w1_1_32_32, w2_1_32_32, w3_1_64)",
@@ -64,8 +68,8 @@ _BY_FORM: dict[tuple[str, Form], str] = {
     ("Clip", "absorbed"): "a = Conv(x, w1_8_8_1_1) h = Clip(a, low, high) y = Conv(h, w2_8_8_1_1)",
 }
 _INPUTS = {
-    "Gemm": "float[4,64] x",
-    "MatMul": "float[1,4,64] x",
+    "Gemm": "float[4,256] x",  # two groups of 128 weights
+    "MatMul": "float[1,4,256] x",
     "Gather": "int64[1,16] i",
     **dict.fromkeys(("LSTM", "GRU", "RNN"), "float[5,1,32] x"),
 }
@@ -113,3 +117,17 @@ def tiny_feeds(model: onnx.ModelProto, count: int) -> list[dict[str, NDArray[Any
     if given.type.tensor_type.elem_type == onnx.TensorProto.INT64:
         return [{given.name: random.integers(0, 256, shape)} for _ in range(count)]
     return [{given.name: random.standard_normal(shape).astype(np.float32)} for _ in range(count)]
+
+
+def same_weights(model: onnx.ModelProto, plan: Plan) -> ir.Model:
+    """The float model with the weights that the narrow ones of a plan stand for; 16-bit floats as they were before."""
+    import onnx_ir as ir
+
+    hub = load(model)
+    values = {str(value.name): value for value in hub.values()}
+    for name, site in plan.constants().items():
+        if site.params is None:
+            continue
+        reader = next(node for node in values[name].consumers() if str(node.name) in plan.nodes)
+        values[name].const_value = ir.tensor(effective_weight(hub, plan, reader, values[name]), name=name)
+    return hub.model

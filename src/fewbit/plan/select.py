@@ -116,6 +116,8 @@ def _refuse(hub: Hub, node: ir.Node, form: Form, setting: Setting, rule: OpRule)
         return refuse_kernel(node, setting.weight, rule)
     if not any(setting.weight.dtype.kind == d.kind and setting.weight.dtype.bits <= d.bits for d in rule.weights):
         return f"the kernel takes {', '.join(map(str, rule.weights))} weights, not {setting.weight.dtype}"
+    if _read_otherwise(node):
+        return "another node reads the same weight along other axes, and its scales hold along one"
     if not setting.weight.symmetric:
         return "the kernel takes weights without a zero point; set symmetric: true"
     if form == "integer" and setting.activation.dtype not in rule.activations:
@@ -140,6 +142,14 @@ def _refuse(hub: Hub, node: ir.Node, form: Form, setting: Setting, rule: OpRule)
     if node.op_type == "MatMul" and not is_constant(node.inputs[1]):
         return "the constant is the left operand"
     return None
+
+
+def _read_otherwise(node: ir.Node) -> bool:
+    """Whether the scales of a node's weight, and the pairs of its inputs, are not those of another reader."""
+    weight = weight_of(node)
+    assert weight is not None  # _heavy asked
+    readers = [other for other in map(weight_of, weight.value.consumers()) if other and other.value is weight.value]
+    return len({(other.out_axis, other.in_axis, other.groups) for other in readers}) > 1
 
 
 def _refuse_lstm(node: ir.Node) -> str | None:

@@ -25,8 +25,10 @@ def render_target(data: dict[str, Any]) -> RenderableType:
     for op, rule in data["ops"].items():
         weights = [*rule["weights"], *(dtype for dtype in rule["packed"] if dtype not in rule["weights"])]
         table.add_row(op, ", ".join(rule["forms"]), ", ".join(rule["activations"]), ", ".join(weights))
-    head = Text(f"{data['name']}: {data['description']}; weights of up to {data['weight_bits']} bits", style="bold")
-    return Group(head, table, *[Text(f"- {fact}") for fact in data["facts"]])
+    head = f"{data['name']}: {data['description']}; weights of up to {data['weight_bits']} bits"
+    if data["pair_limit"] is not None:
+        head += f", 8 where two neighbours of one sign add up to at most {data['pair_limit']} or the layer is depthwise"
+    return Group(Text(head, style="bold"), table, *[Text(f"- {fact}") for fact in data["facts"]])
 
 
 def render_probe(data: dict[str, Any]) -> RenderableType:

@@ -156,19 +156,21 @@ def round_weight(
     assert params is not None and spec is not None
     real = balanced_weight(hub, plan, node, weight.value)
 
-    def rows(values: NDArray) -> NDArray:
-        whole = np.broadcast_to(expand_blocks(values, real.shape, spec.block_shape), real.shape)
-        return weight_rows(whole, weight.out_axis, weight.in_axis, weight.groups)
+    axes = weight.out_axis, weight.in_axis
 
-    w = rows(real).astype(np.float64)
+    def expanded(values: NDArray) -> NDArray:
+        whole = np.broadcast_to(expand_blocks(values, real.shape, spec.block_shape), real.shape)
+        return weight_rows(whole, *axes, weight.groups)
+
+    w = weight_rows(real, *axes, weight.groups).astype(np.float64)
     halves = inputs.finish()
     moments, centred = halves[0] + halves[1], node_bias(hub, node) is not None
     gram, cross = moments.second(centred=centred)
     if _few_bits(plan, node):
         w = _target(w, halves, gram, cross, centred=centred)
     trusted = shrunk(gram, moments.count)
-    q = gptq(w, trusted, rows(params.scale), rows(params.zero_point), spec.qmin, spec.qmax, pair_limit=spec.pair_limit)
-    axes = weight.out_axis, weight.in_axis
+    scale, zero = expanded(params.scale), expanded(params.zero_point)
+    q = gptq(w, trusted, scale, zero, spec.qmin, spec.qmax, pair_limit=spec.pair_limit)
     if _few_bits(plan, node) and not spec.per_tensor:
         scale, zero = (weight_rows(a, *axes, weight.groups) for a in (params.scale, params.zero_point))
         size = spec.block_shape[weight.in_axis]

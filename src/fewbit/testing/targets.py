@@ -16,7 +16,7 @@ class TargetContract:
         for op, rule in self.target.ops.items():
             if "integer" in rule.forms or "passthrough" in rule.forms:
                 assert rule.activations, op
-            if set(rule.forms) & {"dynamic", "storage"}:
+            if set(rule.forms) & {"dynamic", "weight_only", "storage"}:
                 assert rule.weights, op
             assert bool(rule.packed) == ("weight_only" in rule.forms), op
             assert rule.forms or rule.why, op
