@@ -42,11 +42,11 @@ def test_a_learned_table_is_exact_where_few_values_exist() -> None:
 
 
 def test_short_last_blocks_do_not_count_what_fills_them() -> None:
-    w = np.full((4, 33), 3.0, np.float32)  # the last block of each row holds one value and 31 fillings
-    w[:, :16] = 2.0
+    w = np.tile(np.array([0.25, 0.5, 0.75, 1.0], np.float32), (4, 9))[:, :33]
+    w[:, 32] = 1.0  # the last block of each row holds one value and 31 fillings, which would want a level at zero
     params = codebook_params(w, QSpec(DType("uint", 2), (1, 32), codebook="kmeans"))
     assert params.scale.shape == (4, 2)
-    np.testing.assert_allclose(dequantize(quantize(w, params), params), w, rtol=1e-3)
+    np.testing.assert_allclose(dequantize(quantize(w, params), params), w, rtol=2e-3)
 
 
 def test_importance_reaches_table_and_scales() -> None:
