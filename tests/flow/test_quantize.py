@@ -290,3 +290,16 @@ def test_limited_pairs_stay_within_the_limit_whatever_rounds_them(digits: Path, 
             assert np.abs(rows.astype(np.int16)).max() > 63  # the eighth bit is used
             limited += 1
     assert limited == 7
+
+
+@pytest.mark.parametrize("recipe", ["int4-weights", "int2-weights", "nf4"])
+def test_groups_of_convolutions_are_rounded_by_samples(recipe: str, tmp_path: Path) -> None:
+    """A group has all taps of a few inputs: all of three, or three of 24."""
+    b = Builder()
+    hidden = b.node("Relu", [b.node("Conv", ["x", b.weight(24, 3, 3, 3), b.weight(24)], pads=[1, 1, 1, 1])])
+    b.node("Conv", [hidden, b.weight(8, 24, 3, 3), b.weight(8)], "y", pads=[1, 1, 1, 1])
+    model = b.save(tmp_path / "m.onnx", {"x": ("N", 3, 8, 8)}, ["y"])
+    data = {"x": np.random.default_rng(0).standard_normal((16, 3, 8, 8)).astype(np.float32)}
+    made = fewbit.quantize(model, data, recipe, effort="standard")
+    assert made.verification is not None
+    assert made.verification.outputs[0].sqnr > (7 if recipe == "int2-weights" else 18)

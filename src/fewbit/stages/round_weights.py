@@ -177,10 +177,12 @@ def round_weight(
         params = weight_params(target, spec, importance=importance)
     scale, zero = expanded(params.scale), expanded(params.zero_point)
     q = gptq(w, trusted, scale, zero, spec.qmin, spec.qmax, pair_limit=spec.pair_limit)
-    if _few_bits(plan, node) and not spec.per_tensor:
+    blocks = params.scale.shape[weight.in_axis] if params.scale.ndim else 1
+    # The taps of a convolution lie between its groups of inputs: their columns are not together.
+    together = blocks == 1 or w.shape[-1] == real.shape[weight.in_axis]
+    if _few_bits(plan, node) and not spec.per_tensor and together:
         scale, zero = (weight_rows(a, *axes, weight.groups) for a in (params.scale, params.zero_point))
-        size = spec.block_shape[weight.in_axis]
-        group = size if size > 0 and w.shape[-1] > size else None
+        group = spec.block_shape[weight.in_axis] if blocks > 1 else None
         q, scale = refine_scales(w, q, trusted, scale, zero, spec.qmin, spec.qmax, group=group)
         scale = rows_to_weight(scale, params.scale.shape, *axes)
         params = replace(params, scale=float16_scales(scale) if stores_float16(spec) else scale)
