@@ -53,8 +53,8 @@ def test_every_op_form_and_dtype_is_probed(probes: dict[tuple[str, str, str], Pr
         (("Conv", "integer", "uint8·int8 kernel"), "QLinearConv"),
         (("Conv", "integer", "uint16·int8 in float"), "Conv"),
         (("MatMul", "integer", "uint16·int8 in float"), "Gemm"),
-        (("MatMul", "weight_only", "uint4 kernel"), "MatMulNBits"),
-        (("Gather", "weight_only", "int2 kernel"), "GatherBlockQuantized"),
+        (("MatMul", "weight_only", "uint4 never expanded"), "MatMulNBits"),
+        (("Gather", "weight_only", "int2 never expanded"), "GatherBlockQuantized"),
         (("MatMul", "integer", "uint8·int8 kernel"), "MatMulIntegerToFloat, Add"),
         (("MatMul", "weight_only", "uint4 in 32s never expanded"), "MatMulNBits"),
         (("Gemm", "weight_only", "int8 never expanded"), "MatMulNBits"),
@@ -99,7 +99,7 @@ def test_a_form_that_fewbit_does_not_plan_is_found_out() -> None:
 def test_weights_that_are_expanded_are_found_out(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel that is not there: the weights are stored instead."""
     monkeypatch.setitem(probe_module._COMPUTE, "weight_only", "storage")
-    told = verdict(op, lying(**{op: OpRule(("weight_only", "storage"), weights=(INT8,))}))
+    told = verdict(op, lying(**{op: OpRule(("weight_only", "storage"), weights=(INT8,), packed=(INT8,))}))
     assert not told.ok and told.form == "weight_only"
     assert told.why.startswith("fewbit plans it as storage")
 
@@ -107,7 +107,7 @@ def test_weights_that_are_expanded_are_found_out(op: str, monkeypatch: pytest.Mo
 def test_a_weight_only_kernel_must_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(probe_module._COMPUTE, "weight_only", "dynamic")
     monkeypatch.setattr(probe_module, "_planned", lambda *_: "")
-    told = verdict("Gemm", lying(Gemm=OpRule(("weight_only", "dynamic"), weights=(INT8,))))
+    told = verdict("Gemm", lying(Gemm=OpRule(("weight_only", "dynamic"), weights=(INT8,), packed=(INT8,))))
     assert not told.ok
     assert told.why == "of kernels for integers DynamicQuantizeMatMul runs, not MatMulNBits alone"
 
@@ -115,7 +115,7 @@ def test_a_weight_only_kernel_must_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_kernel_that_reads_other_weights_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the runtime unpacked the bits in another order."""
     monkeypatch.setattr(nbits, "_packed_rows", lambda rows, bits, right=nbits._packed_rows: right(rows[:, ::-1], bits))
-    told = verdict("MatMul", lying(MatMul=OpRule(("weight_only",), weights=(INT8,))))
+    told = verdict("MatMul", lying(MatMul=OpRule(("weight_only",), packed=(INT8,))))
     assert not told.ok and told.seen == "MatMulNBits"
     assert "dB against float with the same weights, less than 40" in told.why
 

@@ -120,7 +120,16 @@ class Calibrator:
             return plan
         feeds = islice(self.source.feeds(), self.effort.rounding_samples)
         with self.progress.task("rounding weights by their layers' outputs", len(nodes)) as advance:
-            return round_weights(self.hub, plan, nodes, feeds, self.stats, threads=self.threads, advance=advance)
+            return round_weights(
+                self.hub,
+                plan,
+                nodes,
+                feeds,
+                self.stats,
+                thorough=self.effort.round_all,
+                threads=self.threads,
+                advance=advance,
+            )
 
     def _look(self, plan: Plan, source: DataSource) -> None:
         """One float pass: statistics of the plan's edges and of inputs whose weights are corrected, as far as not known."""

@@ -140,12 +140,11 @@ def _claims(target: Target) -> Iterator[_Claim]:
     for op, rule in target.ops.items():
         for form in rule.forms:
             read = form in ("integer", "passthrough")
-            weights = [{"dtype": dtype} for dtype in rule.weights]
-            packed = []
+            weights: list[dict[str, Any]] = [{"dtype": dtype} for dtype in rule.weights]
             if form == "weight_only":
-                packed = [{"dtype": dtype, "symmetric": dtype.kind == "int"} for dtype in rule.packed]
-                packed += [weight for weight in _weights_of("weights") if weight not in packed]
-            for activation, weight in product(rule.activations if read else (None,), weights + packed or [{}]):
+                weights = [{"dtype": dtype, "symmetric": dtype.kind == "int"} for dtype in rule.packed]
+                weights += _weights_of("weights")
+            for activation, weight in product(rule.activations if read else (None,), weights or [{}]):
                 yield _Claim(op, form, activation, weight)
     for op in target.fused_activations:
         for dtype in target.rule(op).activations:

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from scipy.linalg import solve
 
 from fewbit.capture.stepwise import Decisions, Feed, Stepwise
-from fewbit.core.affine import expand_blocks
+from fewbit.core.affine import dequantize, expand_blocks
 from fewbit.core.floats import float16_scales
 from fewbit.core.stats import TensorStats
+from fewbit.core.weights.adaround import adaround
+from fewbit.core.weights.descent import output_error
 from fewbit.core.weights.gptq import gptq
 from fewbit.core.weights.moments import Moments, shrunk
 from fewbit.core.weights.refine import refine_scales
@@ -32,6 +34,7 @@ from fewbit.graph.windows import convolution_window
 from fewbit.plan.balanced import balanced_weight, effective_bias, effective_weight, input_balance
 from fewbit.plan.plan import Plan
 from fewbit.plan.wiring import node_bias
+from fewbit.spec import QParams
 from fewbit.stages.correct_bias import corrected_bias
 from fewbit.stages.scale_weights import stores_float16
 
@@ -42,6 +45,9 @@ _FEW_BITS = 6  # at most so many, and the errors of inputs are those of weights
 # Input vectors for each input of a layer, and for a layer; errors of few bits are larger, so they need better estimates.
 _ROWS, _LEAST_ROWS = 8, 1024
 _MORE_ROWS = 8
+# AdaRound: multiplications that may be spent on a layer (a few seconds), and iterations, below which it gains nothing over
+# GPTQ with coordinate descent.
+_LEARNING, _LEAST_ITERATIONS, _MOST_ITERATIONS = 1e11, 400, 1000
 
 
 def rounded_nodes(hub: Hub, plan: Plan, *, all_bits: bool = True) -> list[ir.Node]:
@@ -143,12 +149,19 @@ class LayerInputs:
 
 
 def round_weight(
-    hub: Hub, plan: Plan, node: ir.Node, inputs: LayerInputs, mean: NDArray[np.float64] | None = None
+    hub: Hub,
+    plan: Plan,
+    node: ir.Node,
+    inputs: LayerInputs,
+    mean: NDArray[np.float64] | None = None,
+    *,
+    thorough: bool = False,
 ) -> Plan:
     """The plan with the integers of a node's weight, and its bias, chosen for these inputs.
 
     Args:
         mean: of each channel of the float input, where more samples tell than `inputs` has seen.
+        thorough: try AdaRound too, where it takes seconds.
     """
     weight = weight_of(node)
     assert weight is not None
@@ -156,7 +169,6 @@ def round_weight(
     params, spec = site.params, site.spec
     assert params is not None and spec is not None
     real = balanced_weight(hub, plan, node, weight.value)
-
     axes = weight.out_axis, weight.in_axis
 
     def expanded(values: NDArray) -> NDArray:
@@ -184,12 +196,27 @@ def round_weight(
         scale, zero = (weight_rows(a, *axes, weight.groups) for a in (params.scale, params.zero_point))
         group = spec.block_shape[weight.in_axis] if blocks > 1 else None
         q, scale = refine_scales(w, q, trusted, scale, zero, spec.qmin, spec.qmax, group=group)
+        if thorough and weight.groups == 1:
+            rows = QParams(replace(spec, block_shape=(1, group or -1)), scale[0], zero[0])
+            q = _learned(w[0].astype(np.float32), q[0], rows, trusted[0])[None]
         scale = rows_to_weight(scale, params.scale.shape, *axes)
         params = replace(params, scale=float16_scales(scale) if stores_float16(spec) else scale)
     integers = rows_to_weight(q, real.shape, *axes).astype(spec.dtype.storage)
     plan = plan.with_sites({site.site.name: replace(site, integers=integers, params=params)})
     bias = corrected_bias(hub, plan, node, weight, inputs.mean if mean is None else mean, inputs.moved)
     return plan if bias is None else replace(plan, biases={**plan.biases, str(node.name): bias})
+
+
+def _learned(
+    w: NDArray[np.float32], q: NDArray[np.float32], params: QParams, gram: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Integers (O, K) of which each output channel is that of AdaRound where its error is less."""
+    iterations = int(_LEARNING / (2 * w.size * w.shape[1]))
+    if iterations < _LEAST_ITERATIONS:
+        return q
+    learned = adaround(w, params, gram, iterations=min(iterations, _MOST_ITERATIONS))
+    errors = [output_error(dequantize(a, params) - w, gram) for a in (q, learned)]
+    return np.where((errors[1] < errors[0])[:, None], learned, q).astype(np.float32)
 
 
 def _target(
@@ -239,6 +266,7 @@ def round_weights(
     feeds: Iterable[Feed],
     stats: Mapping[str, TensorStats],
     *,
+    thorough: bool = False,
     threads: int = 1,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Plan:
@@ -247,7 +275,7 @@ def round_weights(
     Args:
         nodes: of those that `rounded_nodes` gives, in that order.
         feeds: a few samples. stats: channel means from more of them, by value name, where there are some.
-        advance: called with 1 after each layer.
+        thorough: try AdaRound too, in layers where it takes seconds. advance: called with 1 after each layer.
     """
     decisions = _decisions(hub, plan, {str(node.name) for node in nodes})
     run = Stepwise(hub, feeds, threads)
@@ -258,7 +286,7 @@ def round_weights(
             inputs.add(real, quantized)
         seen = stats.get(str(node.inputs[0].name))  # type: ignore[union-attr]
         mean = seen.channel_mean if seen is not None and seen.channel_mean.size == inputs.mean.size else None
-        plan = round_weight(hub, plan, node, inputs, mean)
+        plan = round_weight(hub, plan, node, inputs, mean, thorough=thorough)
         _decide(decisions, hub, plan, node)
         advance(1)
     return plan
