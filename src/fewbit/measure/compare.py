@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class OutputComparison:
-    """Running sums over pairs of arrays of one tensor."""
+    """Running sums over pairs of arrays of one tensor. `nonfinite` counts NaN and infinity where float has a number."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -28,7 +28,7 @@ class OutputComparison:
         a, b = real.astype(np.float64).reshape(-1), quantized.astype(np.float64).reshape(-1)
         finite = np.isfinite(a) & np.isfinite(b)
         if not finite.all():
-            self.nonfinite += int((~np.isfinite(b)).sum())
+            self.nonfinite += int((np.isfinite(a) & ~np.isfinite(b)).sum())
             a, b = a[finite], b[finite]
         error = a - b
         signal, noise = float(a @ a), float(error @ error)

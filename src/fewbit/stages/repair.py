@@ -13,6 +13,7 @@ from fewbit.graph.ops import weight_of
 from fewbit.plan.balanced import effective_bias, effective_weight, input_balance, output_balance
 from fewbit.plan.plan import Plan
 from fewbit.plan.wiring import integer_source, made_site
+from fewbit.spec import QParams
 
 _HEAVY = ("Conv", "Gemm", "MatMul")
 
@@ -34,12 +35,12 @@ def perturbations(hub: Hub, plan: Plan) -> list[Perturbation]:
         axis = 1 if node.op_type == "Conv" else -1
         into, out = input_balance(plan, node), output_balance(plan, node)
         source = integer_source(plan, node.inputs[0])
-        if source is not None and source.site.name in owned:
+        if source is not None and (source.site.name in owned or _is_wide(source.params)):
             source = None
         bias = effective_bias(plan, node)
         site = made[str(node.name)]
         output = None
-        if site is not None and site.params is not None:
+        if site is not None and site.params is not None and not _is_wide(site.params):
             output = (site.site.name, site.params, None if out is None else (axis, out))
         found.append(
             Perturbation(
@@ -57,6 +58,11 @@ def perturbations(hub: Hub, plan: Plan) -> list[Perturbation]:
 
 def _is_heavy(plan: Plan, node: ir.Node) -> bool:
     return plan.nodes[str(node.name)].form == "integer" and node.op_type in _HEAVY
+
+
+def _is_wide(params: QParams | None) -> bool:
+    """16 bits: their rounding is nothing beside that of weights."""
+    return params is not None and params.spec.dtype.bits > 8
 
 
 def worst_nodes(
