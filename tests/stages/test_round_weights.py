@@ -11,7 +11,9 @@ import pytest
 
 import fewbit
 from fewbit.flow.calibrate import EFFORTS
+from fewbit.graph.load import load
 from fewbit.measure.compare import OutputComparison
+from fewbit.plan.balanced import effective_weight
 from fewbit.runtimes.onnxruntime import open_session
 from tests.models import Builder, attention, conv_relu_conv
 
@@ -102,3 +104,23 @@ def test_a_saved_plan_keeps_the_integers(tmp_path: Path) -> None:
     first, second = (open_session(m.model).run(feed)[0] for m in (made, again))
     assert np.array_equal(first, second)
     assert any(site.integers is not None for site in again.plan.constants().values())
+
+
+def test_the_range_of_a_weight_can_be_that_of_hqq(tmp_path: Path) -> None:
+    """Heavy tails: a few large errors leave small ones to all others."""
+    b = Builder()
+    heavy = b.random.standard_t(2.0, (64, 64)).astype(np.float32)
+    b.node("MatMul", ["x", b.constant(heavy)], "y")
+    model = b.save(tmp_path / "m.onnx", {"x": ("N", 64)}, ["y"])
+    medians = {}
+    for method in ("absmax", "mse", "hqq"):
+        weight = {"dtype": "uint4", "symmetric": False, "granularity": "group", "group_size": 32, "range": method}
+        plan = fewbit.quantize(
+            model, recipe={"name": "test", "rules": [{"compute": "storage", "weight": weight}]}, verify=False
+        ).plan
+        hub = load(model)
+        node = hub.nodes()[0]
+        value = node.inputs[1]
+        assert value is not None
+        medians[method] = float(np.median(np.abs(effective_weight(hub, plan, node, value) - heavy)))
+    assert medians["hqq"] < medians["mse"] and medians["hqq"] < medians["absmax"]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fewbit.core.affine import params_from_range
 from fewbit.core.codebook.params import codebook_params
 from fewbit.core.floats import exact_step, float16_scales
+from fewbit.core.weights.hqq import hqq_params
 from fewbit.core.weights.pairs import pair_scale
 from fewbit.core.weights.rows import weight_rows
 from fewbit.core.weights.scales import weight_params
@@ -45,6 +46,8 @@ def scale_weights(hub: Hub, plan: Plan) -> Plan:
             params = QParams(site.spec, np.asarray(step, np.float32), np.asarray(0, np.int32))
         elif site.spec.codebook is not None or site.spec.dtype.is_float8:
             params = codebook_params(weight, site.spec, method=site.method)  # type: ignore[arg-type]
+        elif site.method == "hqq":
+            params = hqq_params(weight, site.spec)
         elif site.method == "minmax":  # the constant operand of an elementwise node: every value counts
             params = params_from_range(weight.min(), weight.max(), site.spec)
         elif site.spec.pair_limit is not None:
