@@ -29,12 +29,12 @@ from fewbit.core.weights.rows import Window, dense_rows, patch_rows, rows_to_wei
 from fewbit.core.weights.scales import weight_params
 from fewbit.graph.facts import bias_add
 from fewbit.graph.hub import Hub
-from fewbit.graph.ops import weight_of
+from fewbit.graph.ops import Weight, weight_of
 from fewbit.graph.windows import convolution_window
 from fewbit.plan.balanced import balanced_weight, effective_bias, effective_weight, input_balance
 from fewbit.plan.plan import Plan
 from fewbit.plan.wiring import node_bias
-from fewbit.spec import QParams
+from fewbit.spec import QParams, QSpec
 from fewbit.stages.correct_bias import corrected_bias
 from fewbit.stages.scale_weights import stores_float16
 
@@ -170,41 +170,54 @@ def round_weight(
     assert params is not None and spec is not None
     real = balanced_weight(hub, plan, node, weight.value)
     axes = weight.out_axis, weight.in_axis
-
-    def expanded(values: NDArray) -> NDArray:
-        whole = np.broadcast_to(expand_blocks(values, real.shape, spec.block_shape), real.shape)
-        return weight_rows(whole, *axes, weight.groups)
-
     w = weight_rows(real, *axes, weight.groups).astype(np.float64)
     halves = inputs.finish()
     moments, centred = halves[0] + halves[1], node_bias(hub, node) is not None
     gram, cross = moments.second(centred=centred)
+    trusted = shrunk(gram, moments.count)
     if _few_bits(plan, node):
         w = _target(w, halves, gram, cross, centred=centred)
-    trusted = shrunk(gram, moments.count)
-    if _few_bits(plan, node) and site.method == "mse":
-        energy = np.broadcast_to(np.einsum("gii->gi", gram)[:, None], w.shape)
-        target = rows_to_weight(w, real.shape, *axes).astype(np.float32)
-        importance = rows_to_weight(energy, real.shape, *axes)
-        params = weight_params(target, spec, importance=importance)
-    scale, zero = expanded(params.scale), expanded(params.zero_point)
-    q = gptq(w, trusted, scale, zero, spec.qmin, spec.qmax, pair_limit=spec.pair_limit)
-    blocks = params.scale.shape[weight.in_axis] if params.scale.ndim else 1
-    # The taps of a convolution lie between its groups of inputs: their columns are not together.
-    together = blocks == 1 or w.shape[-1] == real.shape[weight.in_axis]
-    if _few_bits(plan, node) and not spec.per_tensor and together:
-        scale, zero = (weight_rows(a, *axes, weight.groups) for a in (params.scale, params.zero_point))
-        group = spec.block_shape[weight.in_axis] if blocks > 1 else None
-        q, scale = refine_scales(w, q, trusted, scale, zero, spec.qmin, spec.qmax, group=group)
-        if thorough and weight.groups == 1:
-            rows = QParams(replace(spec, block_shape=(1, group or -1)), scale[0], zero[0])
-            q = _learned(w[0].astype(np.float32), q[0], rows, trusted[0])[None]
-        scale = rows_to_weight(scale, params.scale.shape, *axes)
-        params = replace(params, scale=float16_scales(scale) if stores_float16(spec) else scale)
+        params, q = _round_few(w, trusted, params, weight, site.method, thorough=thorough)
+    else:
+        scale, zero = (_expanded(a, weight, spec) for a in (params.scale, params.zero_point))
+        q = gptq(w, trusted, scale, zero, spec.qmin, spec.qmax, pair_limit=spec.pair_limit)
     integers = rows_to_weight(q, real.shape, *axes).astype(spec.dtype.storage)
     plan = plan.with_sites({site.site.name: replace(site, integers=integers, params=params)})
     bias = corrected_bias(hub, plan, node, weight, inputs.mean if mean is None else mean, inputs.moved)
     return plan if bias is None else replace(plan, biases={**plan.biases, str(node.name): bias})
+
+
+def _expanded(values: NDArray, weight: Weight, spec: QSpec) -> NDArray:
+    """Scales or zero points of blocks, for every element of a weight, in rows."""
+    whole = np.broadcast_to(expand_blocks(values, weight.shape, spec.block_shape), weight.shape)
+    return weight_rows(whole, weight.out_axis, weight.in_axis, weight.groups)
+
+
+def _round_few(
+    w: NDArray[np.float64], gram: NDArray[np.float64], params: QParams, weight: Weight, method: str, *, thorough: bool
+) -> tuple[QParams, NDArray[np.float32]]:
+    """Scales and integers (G, O / G, K) of a weight of few bits; scales of the least squared error count inputs by energy."""
+    spec, axes = params.spec, (weight.out_axis, weight.in_axis)
+    if method == "mse":
+        energy = np.broadcast_to(np.einsum("gii->gi", gram)[:, None], w.shape)
+        values, importance = (rows_to_weight(a, weight.shape, *axes) for a in (w.astype(np.float32), energy))
+        params = weight_params(values, spec, importance=importance)
+    scale, zero = (_expanded(a, weight, spec) for a in (params.scale, params.zero_point))
+    q = gptq(w, gram, scale, zero, spec.qmin, spec.qmax)
+    blocks = params.scale.shape[weight.in_axis] if params.scale.ndim else 1
+    # The taps of a convolution lie between its groups of inputs: their columns are not together.
+    together = blocks == 1 or w.shape[-1] == weight.shape[weight.in_axis]
+    if spec.per_tensor or not together:
+        return params, q
+    scale, zero = (weight_rows(a, *axes, weight.groups) for a in (params.scale, params.zero_point))
+    group = spec.block_shape[weight.in_axis] if blocks > 1 else None
+    q, scale = refine_scales(w, q, gram, scale, zero, spec.qmin, spec.qmax, group=group)
+    if stores_float16(spec):
+        scale = float16_scales(scale)
+    if thorough and weight.groups == 1:
+        rows = QParams(replace(spec, block_shape=(1, group or -1)), scale[0], zero[0])
+        q = _learned(w[0].astype(np.float32), q[0], rows, gram[0])[None]
+    return replace(params, scale=rows_to_weight(scale, params.scale.shape, *axes)), q
 
 
 def _learned(
