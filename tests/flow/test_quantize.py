@@ -311,6 +311,21 @@ def test_sixteen_bit_activations_with_few_weight_bits_are_repaired_too(digits: P
     assert any("compute in float" in note for note in made.notes)
 
 
+def test_a_mask_of_zeros_is_no_input_to_verify_with(tmp_path: Path) -> None:
+    """The mean over the positions that a mask leaves: none, and 0 / 0 would be compared with itself."""
+    b = Builder()
+    hidden = b.node("MatMul", ["x", b.weight(32, 32)])
+    mask = b.node("Cast", ["mask"], to=onnx.TensorProto.FLOAT)
+    axis = b.constant(np.array([1]))
+    total = b.node("ReduceSum", [b.node("Mul", [hidden, b.node("Unsqueeze", [mask, b.constant(np.array([2]))])]), axis])
+    b.node("Div", [total, b.node("ReduceSum", [b.node("Unsqueeze", [mask, b.constant(np.array([2]))]), axis])], "y")
+    shapes = {"x": ("N", 4, 32), "mask": ("N", 4)}
+    model = b.save(tmp_path / "m.onnx", shapes, ["y"], dtypes={"mask": onnx.TensorProto.INT64})
+    made = fewbit.quantize(model, recipe="int8-weights")
+    assert made.verification is not None
+    assert 30.0 < made.verification.outputs[0].sqnr < 60.0
+
+
 def test_nan_that_float_gives_too_is_no_fault_of_the_quantized_model(tmp_path: Path) -> None:
     b = Builder()
     zero = b.constant(np.zeros(1, np.float32))

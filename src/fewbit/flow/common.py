@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from fewbit.data import DataSource, InputInfo, open_source
-from fewbit.errors import RecipeError
+from fewbit.errors import DataError, RecipeError
 from fewbit.graph.hub import Hub
 from fewbit.runtimes.cpu import cpu_features
 from fewbit.runtimes.onnxruntime import NUMPY_TYPES, OrtSession
@@ -46,8 +47,10 @@ def samples_for(
     return open_source(data, inputs=inputs, limit=limit, preprocess=preprocess)
 
 
-def synthetic_feed(inputs: list[InputInfo], batch: int = 1, seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
-    """A feed to time or smoke-test a model with: normal floats, zero integers; unknown sizes are 1, the first the batch."""
+def synthetic_feed(
+    inputs: list[InputInfo], batch: int = 1, seed: int = 0, integer: int = 0
+) -> dict[str, np.ndarray[Any, Any]]:
+    """A feed to time or smoke-test a model with: normal floats, one integer; unknown sizes are 1, the first the batch."""
     generator = np.random.default_rng(seed)
     feed = {}
     for info in inputs:
@@ -58,8 +61,19 @@ def synthetic_feed(inputs: list[InputInfo], batch: int = 1, seed: int = 0) -> di
         if dtype.kind == "f":
             feed[info.name] = generator.standard_normal(sizes).astype(dtype)
         else:
-            feed[info.name] = np.zeros(sizes, dtype)
+            feed[info.name] = np.full(sizes, integer).astype(dtype)
     return feed
+
+
+def finite_feed(inputs: list[InputInfo], session: OrtSession) -> dict[str, np.ndarray[Any, Any]]:
+    """A synthetic feed for which a model gives numbers, if one of two does: a mask of zeros leaves nothing to average, and
+    an index of one may not exist."""
+    for integer in (0, 1):
+        feed = synthetic_feed(inputs, integer=integer)
+        with suppress(DataError):
+            if all(np.isfinite(output).all() for output in session.run(feed) if output.dtype.kind == "f"):
+                return feed
+    return synthetic_feed(inputs)
 
 
 def batched(feed: Mapping[str, np.ndarray[Any, Any]], inputs: list[InputInfo], batch: int) -> dict[str, Any] | None:

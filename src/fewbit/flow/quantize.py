@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fewbit.data import DataSource
 from fewbit.errors import ModelError, OutputError, PlanError, RecipeError
 from fewbit.flow.calibrate import EFFORTS, Calibrator, repair
-from fewbit.flow.common import hub_inputs, samples_for, synthetic_feed, target_for
+from fewbit.flow.common import finite_feed, hub_inputs, samples_for, target_for
 from fewbit.graph.hub import Hub
 from fewbit.graph.load import check_weights, find_quantization, load
 from fewbit.graph.save import is_large, save
@@ -194,7 +194,6 @@ def quantize(
 
 
 def _verify(hub: Hub, plan: Plan, path: Path, source: DataSource | None) -> Verification:
-    feeds = [synthetic_feed(hub_inputs(hub))] if source is None else list(islice(source.feeds(), _VERIFY_SAMPLES))
     found = kernels(path)
     wide = any(site.spec is not None and site.spec.dtype.bits > 8 for site in plan.edges().values())
     forms = (*_FLOAT_FORMS, "integer") if wide else _FLOAT_FORMS  # kernels for 16-bit activations do not exist
@@ -204,6 +203,8 @@ def _verify(hub: Hub, plan: Plan, path: Path, source: DataSource | None) -> Veri
     check_fallbacks(found, planned)
     real: Any = hub.path if is_large(hub.model) and hub.path is not None else hub.model
     sessions = open_session(real), open_session(path)
+    inputs = hub_inputs(hub)
+    feeds = [finite_feed(inputs, sessions[0])] if source is None else list(islice(source.feeds(), _VERIFY_SAMPLES))
     outputs = compare_outputs(*sessions, feeds)
     runs = {name: (lambda s=s: s.run(feeds[0])) for name, s in zip(("float", "quantized"), sessions, strict=True)}
     latency = interleaved(runs, rounds=_TIMING_ROUNDS)[1]
