@@ -24,9 +24,9 @@ from fewbit.errors import InputError
 PAIR_LIMIT = 128
 """The largest sum of a pair's weights of one sign, for activations up to 255: ⌊(2¹⁵ - 1) / 255⌋."""
 
-# Candidates of a scale: so many over the whole range, and as many again beside the best of them. One range of 64 gives
-# the same error in twice the time.
-_SCALES = 16
+# Candidates of a scale: so many over the whole range, and beside the best of them. Twice as many of each lower the error by
+# 0.2 dB (EfficientNet-Lite0), in twice the time.
+_SCALES, _NEAR = 8, 9
 _CHUNK = 1 << 16  # weights worked on at a time, so that they stay in the cache
 
 
@@ -91,7 +91,7 @@ def pair_scale(w: NDArray[np.floating], qmin: int, qmax: int, limit: int = PAIR_
     most = min(qmax, -qmin)
     last = max(most / (limit // 2), 1.0) if limit > 1 else float(most)
     grid = np.linspace(1.0, last, _SCALES, dtype=np.float32)
-    near = (grid[1] - grid[0]) * np.linspace(-1.0, 1.0, _SCALES, dtype=np.float32)
+    near = (grid[1] - grid[0]) * np.linspace(-1.0, 1.0, _NEAR, dtype=np.float32)
     scales = np.empty((len(rows), 1), np.float32)
     step = max(1, _CHUNK // max(rows.shape[1], 1))
     for start in range(0, len(rows), step):
