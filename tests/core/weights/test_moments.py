@@ -70,3 +70,11 @@ def test_reading_does_not_change_what_was_gathered() -> None:
     moments.second(centred=True)
     check(moments, REAL, REAL)
     assert not Moments(1, 2).second(centred=True)[0].any()
+
+
+def test_a_constant_input_has_no_negative_variance() -> None:
+    moments = Moments(1, 3)
+    rows = np.full((1, 4096, 3), 0.1, np.float32) * np.float32([1.0, 3.3, 1e4])
+    moments.add(rows, rows)
+    gram, _ = moments.second(centred=True)
+    assert (np.einsum("gii->gi", gram) >= 0.0).all()

@@ -58,6 +58,8 @@ class Moments:
         gram = self._gram / max(self.count, 1)
         if centred:
             gram -= self.mean[:, :, None] * self.mean[:, None, :]
+            index = np.arange(gram.shape[-1])
+            gram[:, index, index] = np.maximum(gram[:, index, index], 0.0)  # of a constant input, only rounding is left
         if self._cross is None:
             return gram, gram
         cross = self._cross / max(self.count, 1)
