@@ -25,7 +25,18 @@ PEERS = ("ort-minmax", "ort-percentile", "ort-dynamic", "nncf")
 def command(tool: str, case: Any, zoo: Path, out: Path, samples: int, peer_python: Path | None) -> list[str]:
     if tool.startswith("fewbit-"):
         data = f'{zoo / "zoo.py"}:calibration("{case.name}")'
-        options = ["--recipe", tool.removeprefix("fewbit-"), "--limit", str(samples), "--data", data, "--quiet"]
+        recipe, _, effort = tool.removeprefix("fewbit-").partition("@")
+        options = [
+            "--recipe",
+            recipe,
+            "--effort",
+            effort or "standard",
+            "--limit",
+            str(samples),
+            "--data",
+            data,
+            "--quiet",
+        ]
         return [sys.executable, "-m", "fewbit", "quantize", case.model, "-o", str(out), "--no-verify", *options]
     assert peer_python is not None
     script = str(HERE / "peers" / "quantize.py")
@@ -36,7 +47,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--zoo")
     parser.add_argument("--cases", nargs="+")
-    parser.add_argument("--tools", nargs="+", default=[f"fewbit-{r}" for r in FEWBIT] + list(PEERS))
+    parser.add_argument(
+        "--tools",
+        nargs="+",
+        help="fewbit-RECIPE, fewbit-RECIPE@EFFORT, or a peer",
+        default=[f"fewbit-{r}" for r in FEWBIT] + list(PEERS),
+    )
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--limit-eval", type=int, default=0, help="evaluation samples, 0 for all")
     parser.add_argument("--rounds", type=int, default=15)
