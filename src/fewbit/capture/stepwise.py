@@ -20,7 +20,7 @@ from fewbit.graph.hub import Hub
 from fewbit.runtimes.onnxruntime import SIMULATION, open_session
 from fewbit.spec import QParams
 
-_MOST_BYTES = 400 << 20
+_MOST_BYTES = 600 << 20
 _LEAST_SAMPLES = 4
 
 Feed = Mapping[str, NDArray[Any]]
@@ -62,25 +62,24 @@ class Stepwise:
         piece = self._missing(wanted)
         kept = self._needed_later(piece) | set(wanted)
         made = [name for node in self.hub.nodes() if node in piece for name in _names(node.outputs) if name in kept]
+        inputs = sorted({name for node in piece for name in self.reads[node] if name in self.real[0]})
+        models: list[ir.Model] = []
         if made:
-            inputs = sorted({name for node in piece for name in self.reads[node] if name in self.real[0]})
             cut = _cut(self.hub, {str(node.name) for node in piece}, inputs, made)
-            for store, model in ((self.real, cut.model), (self.quantized, _quantized(cut, made, decisions))):
-                session = open_session(model, threads=self.threads, config=SIMULATION)
-                for values in store:
-                    values.update(zip(made, session.run({n: values[n] for n in inputs}), strict=True))
-        self.done |= piece
-        self._forget(kept)
-
-    def _forget(self, kept: set[str]) -> None:
-        """Let go of values that nobody needs any more, and of the last samples where the rest takes too much memory."""
-        for store in (self.real, self.quantized):
-            for values in store:
+            models = [cut.model, _quantized(cut, made, decisions)]
+        sessions = [open_session(model, threads=self.threads, config=SIMULATION) for model in models]
+        held = 0
+        for count, both in enumerate(zip(self.real, self.quantized, strict=True), 1):
+            for values, session in zip(both, sessions, strict=False):
+                values.update(zip(made, session.run({n: values[n] for n in inputs}), strict=True))
+            for values in both:
                 for name in [name for name in values if name not in kept]:
                     del values[name]
-        size = sum(array.nbytes for store in (self.real, self.quantized) for array in store[0].values())
-        samples = max(_LEAST_SAMPLES, _MOST_BYTES // max(size, 1))
-        del self.real[samples:], self.quantized[samples:]
+                held += sum(array.nbytes for array in values.values())
+            if held > _MOST_BYTES and count >= _LEAST_SAMPLES:  # the last samples are let go
+                del self.real[count:], self.quantized[count:]
+                break
+        self.done |= piece
 
     def inputs_of(self, node: ir.Node, decisions: Decisions) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """(float, quantized) first input of a node for every sample, after `step`."""
