@@ -85,10 +85,18 @@ def test_attention_is_rounded_too(tmp_path: Path) -> None:
     assert rounded > nearest
 
 
-def test_eight_bits_are_rounded_at_max_effort_only(tmp_path: Path) -> None:
-    model = conv_relu_conv(tmp_path / "m.onnx")
-    data = [{"x": x} for x in mixed(3, 8, 1, (8, 8))]
-    for effort, expected in (("fast", False), ("standard", False), ("max", True)):
+@pytest.mark.parametrize(
+    ("size", "efforts"), [(8, {"fast": False, "standard": True}), (1 << 16, {"standard": False, "max": True})]
+)
+def test_eight_bits_are_rounded_in_small_networks_or_at_max_effort(
+    tmp_path: Path, size: int, efforts: dict[str, bool]
+) -> None:
+    b = Builder()
+    hidden = b.node("Relu", [b.node("Gemm", ["x", b.weight(8, size), b.weight(size)])])
+    b.node("Gemm", [hidden, b.weight(size, 4), b.weight(4)], "y")
+    model = b.save(tmp_path / "m.onnx", {"x": ("N", 8)}, ["y"])
+    data = [{"x": x} for x in mixed(8, 8, 1)]
+    for effort, expected in efforts.items():
         plan = fewbit.quantize(model, data=data, effort=effort, verify=False).plan
         assert any(site.integers is not None for site in plan.constants().values()) is expected, effort
     assert EFFORTS["standard"].rounding_samples > 0

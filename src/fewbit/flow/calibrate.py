@@ -32,13 +32,14 @@ from fewbit.stages.balance import balance
 from fewbit.stages.choose_ranges import choose_ranges
 from fewbit.stages.correct_bias import correct_biases, corrected
 from fewbit.stages.repair import perturbations, worst_nodes
-from fewbit.stages.round_weights import round_weights, rounded_nodes
+from fewbit.stages.round_weights import round_weights, rounded_nodes, weight_size
 from fewbit.stages.scale_weights import scale_weights
 from fewbit.targets import Target
 
 _SHIFT_SAMPLES = 12  # means over positions converge fast
 _REBALANCE_SAMPLES = 8  # for the shape of a distribution whose extremes are known
 _CHECK_SAMPLES = 4
+_SMALL = 1 << 19  # weights up to which rounding takes a few seconds at most, so that it is done for 8 bits too
 _ROUNDS = 3
 DEFAULT_MIN_SQNR = 20.0  # the noise is then a hundredth of the signal; below it answers begin to change
 _MOST_WORK = 0.25  # of the multiplications that may go back to float unasked
@@ -54,8 +55,8 @@ class Effort:
 
     samples: for calibration (None: all). values: of a sample and site that enter the histogram. shifts: whether biases are
     corrected for rounded activations too. noise_samples: of the search for the layers to blame, 0 for no search.
-    rounding_samples: for rounding weights by the outputs of their layers, 0 for the nearest integers. round_all: also weights
-    of 7 and 8 bits, where it gains little.
+    rounding_samples: for rounding weights by the outputs of their layers, 0 for the nearest integers. round_all: weights of 7
+    and 8 bits also in networks that are not small.
     """
 
     samples: int | None
@@ -114,11 +115,19 @@ class Calibrator:
         return self._round(correct_biases(self.hub, scale_weights(self.hub, plan), self.stats, shifts))
 
     def _round(self, plan: Plan) -> Plan:
-        """The plan with its weights rounded by the outputs of their layers, where there are samples and that pays."""
-        nodes = rounded_nodes(self.hub, plan, all_bits=self.effort.round_all) if self.effort.rounding_samples else []
-        if self.source is None or not nodes:
+        """The plan with its weights rounded by the outputs of their layers, where there are samples and that pays: those of
+        few bits, and in small networks those of 7 and 8 bits too. What a few samples tell about the states of a recurrent
+        model does not hold for later calls, so its 8 bits stay the nearest."""
+        count = self.effort.rounding_samples
+        if self.source is None or not count:
             return plan
-        feeds = islice(self.source.feeds(), self.effort.rounding_samples)
+        nodes = rounded_nodes(self.hub, plan)
+        small = sum(weight_size(node) for node in nodes) <= _SMALL and not self.states()
+        if not (small or self.effort.round_all):
+            nodes = rounded_nodes(self.hub, plan, all_bits=False)
+        if not nodes:
+            return plan
+        feeds = islice(self.source.feeds(), count)
         with self.progress.task("rounding weights by their layers' outputs", len(nodes)) as advance:
             return round_weights(
                 self.hub,
@@ -130,6 +139,10 @@ class Calibrator:
                 threads=self.threads,
                 advance=advance,
             )
+
+    def states(self) -> set[str]:
+        """Outputs that a recurrent model hands to its next call."""
+        return {s.output for s in state_inputs(self.hub) if s.output is not None}
 
     def _look(self, plan: Plan, source: DataSource) -> None:
         """One float pass: statistics of the plan's edges and of inputs whose weights are corrected, as far as not known."""
@@ -184,7 +197,7 @@ def repair(job: Calibrator, recipe: Recipe, plan: Plan, min_sqnr: float | None) 
     hub, source = job.hub, job.source
     assert source is not None
     wanted = DEFAULT_MIN_SQNR if min_sqnr is None else min_sqnr
-    states = {s.output for s in state_inputs(hub) if s.output is not None} if min_sqnr is None else set()
+    states = job.states() if min_sqnr is None else set()
     feeds: list[Mapping[str, NDArray[np.generic]]] = list(islice(source.feeds(), _CHECK_SAMPLES))
     share = _MOST_WORK if min_sqnr is None else 1.0
     blamed: dict[str, str] = {}

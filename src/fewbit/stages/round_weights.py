@@ -56,6 +56,12 @@ def rounded_nodes(hub: Hub, plan: Plan, *, all_bits: bool = True) -> list[ir.Nod
     return [node for node in nodes if all_bits or _few_bits(plan, node)]
 
 
+def weight_size(node: ir.Node) -> int:
+    """How many weights a node has."""
+    weight = weight_of(node)
+    return 0 if weight is None else int(np.prod(weight.shape))
+
+
 def _can_round(hub: Hub, plan: Plan, node: ir.Node) -> bool:
     decision, weight = plan.nodes[str(node.name)], weight_of(node)
     if (
