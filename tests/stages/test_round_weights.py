@@ -86,11 +86,12 @@ def test_attention_is_rounded_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "efforts"), [(8, {"fast": False, "standard": True}), (1 << 16, {"standard": False, "max": True})]
+    ("size", "efforts"), [(8, {"fast": False, "standard": True}), (1 << 16, {"standard": False, "max": True})], ids=str
 )
 def test_eight_bits_are_rounded_in_small_networks_or_at_max_effort(
     tmp_path: Path, size: int, efforts: dict[str, bool]
 ) -> None:
+    """A matrix of 65,536 outputs is not small; as many inputs would take a Gram matrix of gigabytes, and stay the nearest."""
     b = Builder()
     hidden = b.node("Relu", [b.node("Gemm", ["x", b.weight(8, size), b.weight(size)])])
     b.node("Gemm", [hidden, b.weight(size, 4), b.weight(4)], "y")

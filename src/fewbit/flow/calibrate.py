@@ -122,7 +122,7 @@ class Calibrator:
         if self.source is None or not count:
             return plan
         nodes = rounded_nodes(self.hub, plan)
-        small = sum(weight_size(node) for node in nodes) <= _SMALL and not self.states()
+        small = sum(map(weight_size, self.hub.nodes())) <= _SMALL and not self.states()
         if not (small or self.effort.round_all):
             nodes = rounded_nodes(self.hub, plan, all_bits=False)
         if not nodes:

@@ -41,6 +41,7 @@ from fewbit.stages.scale_weights import stores_float16
 _RIDGES = (1.0, 0.1, 0.01)  # of the mean diagonal: how little the samples are trusted to move weights
 _OPS = ("Conv", "Gemm", "MatMul")
 _HELD_BYTES = 64 << 20
+_LARGEST_GRAM = 4096**2  # elements of a Gram matrix: 128 MB each, of which there are up to eight at a time
 _FEW_BITS = 6  # at most so many, and the errors of inputs are those of weights
 # Input vectors for each input of a layer, and for a layer; errors of few bits are larger, so they need better estimates.
 _ROWS, _LEAST_ROWS = 8, 1024
@@ -75,9 +76,16 @@ def _can_round(hub: Hub, plan: Plan, node: ir.Node) -> bool:
         return False
     if site.spec.codebook is not None:  # its integers are not evenly spaced
         return False
+    if weight.groups * _inputs(weight) ** 2 > _LARGEST_GRAM:
+        return False
     if node.op_type == "Conv":
         return convolution_window(hub, node) is not None
     return node.op_type in _OPS and weight.index == 1 and len(weight.shape) == 2
+
+
+def _inputs(weight: Weight) -> int:
+    """How many inputs an output of a layer has."""
+    return int(np.prod(weight.shape)) // weight.shape[weight.out_axis]
 
 
 def _few_bits(plan: Plan, node: ir.Node) -> bool:
@@ -91,7 +99,7 @@ class LayerInputs:
     def __init__(self, hub: Hub, plan: Plan, node: ir.Node, samples: int) -> None:
         weight = weight_of(node)
         assert weight is not None  # rounded_nodes asked
-        inputs = int(np.prod(weight.shape)) // weight.shape[weight.out_axis]
+        inputs = _inputs(weight)
         rows = max(_ROWS * inputs, _LEAST_ROWS) * (_MORE_ROWS if _few_bits(plan, node) else 1)
         self.groups, self.positions = weight.groups, -(-rows // samples)
         self.window: Window | None = convolution_window(hub, node) if node.op_type == "Conv" else None
