@@ -75,7 +75,10 @@ def run() -> None:
     """Run the command and exit with its code: 0 done, 2 wrong input, 3 no candidate, 130 interrupted, 1 else."""
     from fewbit.errors import FewbitError
 
-    os.environ.setdefault("FEWBIT_FLUSH_DENORMALS", "1")  # see fewbit.runtimes.onnxruntime; this process is our own
+    # This process is our own. Denormals: see fewbit.runtimes.onnxruntime. The matrices of layers are small: the threads of
+    # BLAS would wait for each other more than they work, at twice to three times the CPU time.
+    os.environ.setdefault("FEWBIT_FLUSH_DENORMALS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         code = app(prog_name="fewbit", standalone_mode=False)
     except FewbitError as error:
