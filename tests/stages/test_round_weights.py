@@ -133,3 +133,14 @@ def test_the_range_of_a_weight_can_be_that_of_hqq(tmp_path: Path) -> None:
         assert value is not None
         medians[method] = float(np.median(np.abs(effective_weight(hub, plan, node, value) - heavy)))
     assert medians["hqq"] < medians["mse"] and medians["hqq"] < medians["absmax"]
+
+
+def test_what_keeps_the_nearest_integers_is_named(tmp_path: Path) -> None:
+    b = Builder()
+    shared = b.weight(32, 32)
+    hidden = b.node("Relu", [b.node("MatMul", ["x", shared])])
+    b.node("MatMul", [b.node("MatMul", [hidden, shared]), b.weight(32, 32)], "y")
+    model = b.save(tmp_path / "m.onnx", {"x": ("N", 32)}, ["y"])
+    made = fewbit.quantize(model, data=[{"x": x} for x in mixed(32, 8, 1)], recipe="int4-weights", verify=False)
+    (note,) = [note for note in made.notes if "nearest integers" in note]
+    assert note.count(shared) == 1

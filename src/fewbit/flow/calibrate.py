@@ -32,7 +32,7 @@ from fewbit.stages.balance import balance
 from fewbit.stages.choose_ranges import choose_ranges
 from fewbit.stages.correct_bias import correct_biases, corrected
 from fewbit.stages.repair import perturbations, worst_nodes
-from fewbit.stages.round_weights import round_weights, rounded_nodes, weight_size
+from fewbit.stages.round_weights import not_rounded, round_weights, rounded_nodes, weight_size
 from fewbit.stages.scale_weights import scale_weights
 from fewbit.targets import Target
 
@@ -121,6 +121,13 @@ class Calibrator:
         count = self.effort.rounding_samples
         if self.source is None or not count:
             return plan
+        left = not_rounded(self.hub, plan)
+        if left:
+            note = (
+                f"weights of few bits that keep the nearest integers: {_some(left)} (shared by layers, of an op whose inputs "
+                "are not looked at, or of more than 4096 inputs)"
+            )
+            plan = replace(plan, notes=(*plan.notes, note))
         nodes = rounded_nodes(self.hub, plan)
         small = sum(map(weight_size, self.hub.nodes())) <= _SMALL and not self.states()
         if not (small or self.effort.round_all):

@@ -57,6 +57,19 @@ def rounded_nodes(hub: Hub, plan: Plan, *, all_bits: bool = True) -> list[ir.Nod
     return [node for node in nodes if all_bits or _few_bits(plan, node)]
 
 
+def not_rounded(hub: Hub, plan: Plan) -> list[str]:
+    """The weights of few bits, in the layers that multiply, that keep the nearest integers."""
+    can = {str(node.name) for node in rounded_nodes(hub, plan, all_bits=False)}
+    found = []
+    for node in hub.nodes():
+        name = plan.nodes[str(node.name)].weight
+        spec = plan.sites[name].spec if name is not None else None
+        integers = spec is not None and spec.dtype.is_integer and spec.codebook is None
+        if integers and node.op_type != "Gather" and _few_bits(plan, node) and str(node.name) not in can:
+            found.append(str(name))
+    return list(dict.fromkeys(found))
+
+
 def weight_size(node: ir.Node) -> int:
     """How many weights a node has."""
     weight = weight_of(node)
