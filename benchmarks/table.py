@@ -31,7 +31,9 @@ def lost(row: Row, reference: Row) -> float:
 
 
 def summary(rows: list[Row]) -> str:
-    """fewbit int8 beside the best full-integer peer of each case, column by column."""
+    """fewbit int8 beside the best full-integer peer of each case, column by column; nothing where it was not run."""
+    if not any(row["tool"] == "fewbit-int8" for row in rows):
+        return ""
     lines = [
         "### int8 against the best full-integer peer",
         "",
