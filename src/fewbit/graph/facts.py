@@ -101,6 +101,11 @@ def bias_add(matmul: ir.Node) -> ir.Node | None:
     return add
 
 
+def bias_index(add: ir.Node, product: ir.Node) -> int:
+    """Which input of an Add that follows a product is the bias."""
+    return 0 if add.inputs[1] is product.outputs[0] else 1
+
+
 def hard_swish(node: ir.Node) -> Pattern | None:
     """x * clip(x + 3, 0, 6) / 6 in any spelling, if this node is its last step."""
     return _of_kind(node, "hard_swish")

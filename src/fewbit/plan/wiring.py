@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from fewbit.graph.facts import bias_add
+from fewbit.graph.facts import bias_add, bias_index
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
 from fewbit.plan.plan import Plan, SitePlan
@@ -93,7 +93,7 @@ def node_bias(hub: Hub, node: ir.Node) -> NDArray[np.float64] | None:
         add = bias_add(node)
         if add is None:
             return None
-        value = add.inputs[0] if add.inputs[1] is node.outputs[0] else add.inputs[1]
+        value = add.inputs[bias_index(add, node)]
     else:
         value = node.inputs[2] if len(node.inputs) > 2 else None
     array = np.zeros(width) if value is None else hub.constant(value)

@@ -27,7 +27,7 @@ from fewbit.core.weights.moments import Moments, shrunk
 from fewbit.core.weights.refine import refine_scales
 from fewbit.core.weights.rows import Window, dense_rows, patch_rows, rows_to_weight, weight_rows
 from fewbit.core.weights.scales import weight_params
-from fewbit.graph.facts import bias_add
+from fewbit.graph.facts import bias_add, bias_index
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import Weight, weight_of
 from fewbit.graph.windows import convolution_window
@@ -359,7 +359,7 @@ def _decide(decisions: Decisions, hub: Hub, plan: Plan, node: ir.Node) -> None:
     decisions.constants[weight.name] = effective_weight(hub, plan, node, weight.value)
     add = bias_add(node) if node.op_type == "MatMul" else None
     if bias is not None and add is not None:
-        held = add.inputs[0] if add.inputs[1] is node.outputs[0] else add.inputs[1]
+        held = add.inputs[bias_index(add, node)]
         decisions.constants[str(held.name)] = bias  # type: ignore[union-attr]
     elif bias is not None:
         decisions.biases[str(node.name)] = bias

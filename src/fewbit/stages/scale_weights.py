@@ -22,7 +22,7 @@ from fewbit.plan.plan import Plan, SitePlan
 from fewbit.spec import QParams, QSpec
 
 _INT32_MAX = 2.0**31 - 1
-_FEW_BITS = 4  # a float32 scale for 32 weights would add a bit to each of them: up to here scales become float16
+_FLOAT16_SCALES = 4  # a float32 scale for 32 weights would add a bit to each of them: up to here scales become float16
 
 
 def scale_weights(hub: Hub, plan: Plan) -> Plan:
@@ -62,7 +62,7 @@ def scale_weights(hub: Hub, plan: Plan) -> Plan:
 
 def stores_float16(spec: QSpec) -> bool:
     """Whether the scales of a weight are numbers that float16 holds."""
-    return spec.dtype.bits <= _FEW_BITS
+    return spec.dtype.bits <= _FLOAT16_SCALES
 
 
 def _paired(array: NDArray[np.float32], spec: QSpec, weight: Weight | None) -> QParams:

@@ -23,7 +23,7 @@ from fewbit.formats.onnx.weights import (
     integer_bias,
     stored_weight,
 )
-from fewbit.graph.facts import bias_add
+from fewbit.graph.facts import bias_add, bias_index
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
 from fewbit.plan.balanced import balanced_bias
@@ -95,7 +95,7 @@ class _Lowering:
         """Give a node that computes in float the bias that the plan has for it."""
         add = bias_add(node) if node.op_type == "MatMul" else None
         if add is not None:
-            index = 0 if add.inputs[1] is node.outputs[0] else 1
+            index = bias_index(add, node)
             add.replace_input_with(index, self.emit.constant(bias, f"{node.name}_bias"))
         else:
             node.resize_inputs(3)
@@ -304,7 +304,7 @@ class _Lowering:
         add = bias_add(node)
         rank = len(activation.shape) if activation.shape is not None else None
         if add is not None and rank is not None:
-            index = 0 if add.inputs[1] is node.outputs[0] else 1
+            index = bias_index(add, node)
             value = add.inputs[index]
             bias = self.hub.constant(value) if value is not None else None
             if bias is not None and rank > 2:
