@@ -1,8 +1,8 @@
-"""From a recipe to a plan with numbers: calibrate, balance, choose ranges, scale weights, correct biases, repair."""
+"""From a recipe to a plan with numbers: calibrate, balance, choose ranges, scale weights, correct biases, round."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -10,43 +10,30 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from fewbit.capture.collect import collect, site_shapes
+from fewbit.capture.collect import collect
 from fewbit.capture.grid import GridFinder
-from fewbit.capture.noise import noise_of_nodes
 from fewbit.capture.shift import mean_shifts
 from fewbit.core.stats import TensorStats
 from fewbit.data import DataSource
-from fewbit.flow.common import hub_inputs, no_samples
+from fewbit.flow.common import hub_inputs, no_samples, some
 from fewbit.formats.onnx.lower import lower
 from fewbit.graph.facts import state_inputs
 from fewbit.graph.hub import Hub
-from fewbit.graph.ops import weight_of
 from fewbit.plan.plan import Plan, SitePlan
 from fewbit.plan.recipe import Recipe
 from fewbit.plan.resolve import resolve
 from fewbit.plan.wiring import integer_source
 from fewbit.progress import Progress
-from fewbit.runtimes.onnxruntime import open_session
-from fewbit.runtimes.verify import compare_outputs
 from fewbit.stages.balance import balance
 from fewbit.stages.choose_ranges import choose_ranges
 from fewbit.stages.correct_bias import correct_biases, corrected
-from fewbit.stages.repair import perturbations, worst_nodes
 from fewbit.stages.round_weights import not_rounded, round_weights, rounded_nodes, weight_size
 from fewbit.stages.scale_weights import scale_weights
 from fewbit.targets import Target
 
 _SHIFT_SAMPLES = 12  # means over positions converge fast
 _REBALANCE_SAMPLES = 8  # for the shape of a distribution whose extremes are known
-_CHECK_SAMPLES = 4
 _SMALL = 1 << 19  # weights up to which rounding takes a few seconds at most, so that it is done for 8 bits too
-_ROUNDS = 3
-DEFAULT_MIN_SQNR = 20.0  # the noise is then a hundredth of the signal; below it answers begin to change
-_MOST_WORK = 0.25  # of the multiplications that may go back to float unasked
-_HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_WORTH_IT = 3.0  # dB: less is not worth a layer in float
-_NAMED = 5  # layers in a note; the plan names all
-_MARGIN = 1.0  # dB more than asked for: the noises of nodes add up only roughly
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +111,7 @@ class Calibrator:
         left = not_rounded(self.hub, plan)
         if left:
             note = (
-                f"weights of few bits that keep the nearest integers: {_some(left)} (shared by layers, of an op whose inputs "
+                f"weights of few bits that keep the nearest integers: {some(left)} (shared by layers, of an op whose inputs "
                 "are not looked at, or of more than 4096 inputs)"
             )
             plan = replace(plan, notes=(*plan.notes, note))
@@ -192,85 +179,3 @@ class Calibrator:
             if site is not None and site.params is not None and site.params.spec.dtype.bits <= 8:
                 sites[str(value.name)] = (1 if node.op_type == "Conv" else -1, site.params, site.balance)
         return mean_shifts(self.hub, sites, islice(source.feeds(), _SHIFT_SAMPLES), threads=self.threads)
-
-
-def repair(job: Calibrator, recipe: Recipe, plan: Plan, min_sqnr: float | None) -> Plan:
-    """The plan with as few nodes in float as it takes to reach `min_sqnr` dB at every output, on a few samples.
-
-    A node is blamed by what it alone adds to the outputs of the float model (`fewbit.capture.noise`). Without a figure
-    asked for, nodes that would take more than a quarter of the work with them stay, and a note says so. States that a
-    recurrent model hands to its next call do not count then: on their own they say little about its answers.
-    """
-    hub, source = job.hub, job.source
-    assert source is not None
-    wanted = DEFAULT_MIN_SQNR if min_sqnr is None else min_sqnr
-    states = job.states() if min_sqnr is None else set()
-    feeds: list[Mapping[str, NDArray[np.generic]]] = list(islice(source.feeds(), _CHECK_SAMPLES))
-    share = _MOST_WORK if min_sqnr is None else 1.0
-    blamed: dict[str, str] = {}
-    work: dict[str, float] = {}
-    notes: list[str] = []
-    first: list[str] = []
-    reached = output_sqnr(hub, job.lower(plan), feeds, states)
-    for _ in range(_ROUNDS):
-        found = perturbations(hub, plan) if reached < wanted else []
-        if not found:
-            break
-        with job.progress.task(
-            "finding the layers to blame", len(found) * min(job.effort.noise_samples, len(feeds))
-        ) as advance:
-            noise = noise_of_nodes(
-                hub, found, feeds[: job.effort.noise_samples], ignore=states, threads=job.threads, advance=advance
-            )
-        first = sorted(noise, key=lambda name: -noise[name])[:_NAMED]
-        work = work or node_work(hub, feeds[0])
-        left = share - sum(work.get(name, 0.0) for name in blamed)
-        worst, expected = worst_nodes(noise, wanted + _MARGIN, work, left)
-        why = {
-            name: f"8 bits here alone leave {-10 * np.log10(max(noise[name], 1e-30)):.1f} dB at the output; "
-            f"{wanted:g} dB are asked for"
-            for name in worst
-        }
-        repaired = job.plan(recipe.demoting({**blamed, **why})) if worst else plan
-        after = output_sqnr(hub, job.lower(repaired), feeds, states) if worst else reached
-        if after < reached + _WORTH_IT:
-            break
-        plan, reached, blamed = repaired, after, {**blamed, **why}
-        if expected < wanted:
-            break  # the work that may go back to float is used up
-    if reached < wanted and first:
-        part = sum(work.get(name, 0.0) for name in first)
-        notes.append(
-            f"the outputs keep {reached:.1f} dB, most of the loss in {', '.join(first)} ({part:.0%} of the work); "
-            f"--min-sqnr {wanted:g} returns as many layers to float as it takes"
-        )
-    if blamed:
-        notes.insert(0, f"{len(blamed)} layers that 8 bits hurt most compute in float: {_some(blamed)}")
-    return replace(plan, notes=(*plan.notes, *notes))
-
-
-def _some(names: Collection[str]) -> str:
-    shown = list(names)[:_NAMED]
-    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
-
-
-def node_work(hub: Hub, feed: Mapping[str, NDArray[np.generic]]) -> dict[str, float]:
-    """The share of the multiplications that each node with a weight does, for one feed."""
-    nodes = [
-        (node, weight) for node in hub.nodes() if (weight := weight_of(node)) is not None and node.op_type in _HEAVY
-    ]
-    shapes = site_shapes(hub, [str(node.outputs[0].name) for node, _ in nodes], feed)
-    counts = {}
-    for node, weight in nodes:
-        positions = np.prod(shapes[str(node.outputs[0].name)]) / weight.shape[weight.out_axis]
-        counts[str(node.name)] = float(positions * np.prod(weight.shape))
-    total = sum(counts.values()) or 1.0
-    return {name: count / total for name, count in counts.items()}
-
-
-def output_sqnr(
-    hub: Hub, quantized: ir.Model, feeds: Sequence[Mapping[str, NDArray[np.generic]]], ignore: Collection[str] = ()
-) -> float:
-    """The least SQNR in dB over the numeric outputs, in the runtime."""
-    outputs = compare_outputs(open_session(hub.model), open_session(quantized), feeds)
-    return min((o.sqnr for o in outputs if o.per_sample and o.name not in ignore), default=float("inf"))

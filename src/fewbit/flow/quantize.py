@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from fewbit.data import DataSource
 from fewbit.errors import ModelError, OutputError, PlanError, RecipeError
-from fewbit.flow.calibrate import EFFORTS, Calibrator, repair
+from fewbit.flow.calibrate import EFFORTS, Calibrator
 from fewbit.flow.common import finite_feed, hub_inputs, samples_for, target_for
+from fewbit.flow.repair import repair
 from fewbit.graph.hub import Hub
 from fewbit.graph.load import check_weights, find_quantization, load
 from fewbit.graph.save import is_large, save
@@ -164,7 +165,7 @@ def quantize(
         wanted = Recipe.get(recipe).excluding(exclude)
         resolved = job.plan(wanted)
         if resolved.edges() and min_sqnr != 0 and job.effort.noise_samples:
-            resolved = repair(job, wanted, resolved, min_sqnr)
+            resolved = repair(job, wanted, resolved, min_sqnr, check_answers=verify)
     if not resolved.edges() and not resolved.constants():
         why = Counter(f"{n.op}: {n.reason}" for n in resolved.nodes.values()).most_common(1)
         raise ModelError(

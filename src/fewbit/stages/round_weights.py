@@ -318,17 +318,17 @@ def round_weights(
         thorough: try AdaRound too, in layers where it takes seconds. advance: called with 1 after each layer.
     """
     decisions = _decisions(hub, plan, {str(node.name) for node in nodes})
-    run = Stepwise(hub, feeds, threads)
-    for node in nodes:
-        run.step([node], decisions)
-        inputs = LayerInputs(hub, plan, node, run.samples)
-        for real, quantized in run.inputs_of(node, decisions):
-            inputs.add(real, quantized)
-        seen = stats.get(str(node.inputs[0].name))  # type: ignore[union-attr]
-        mean = seen.channel_mean if seen is not None and seen.channel_mean.size == inputs.mean.size else None
-        plan = round_weight(hub, plan, node, inputs, mean, thorough=thorough)
-        _decide(decisions, hub, plan, node)
-        advance(1)
+    with Stepwise(hub, feeds, threads) as run:
+        for node in nodes:
+            run.step([node], decisions)
+            inputs = LayerInputs(hub, plan, node, run.samples)
+            for real, quantized in run.inputs_of(node, decisions):
+                inputs.add(real, quantized)
+            seen = stats.get(str(node.inputs[0].name))  # type: ignore[union-attr]
+            mean = seen.channel_mean if seen is not None and seen.channel_mean.size == inputs.mean.size else None
+            plan = round_weight(hub, plan, node, inputs, mean, thorough=thorough)
+            _decide(decisions, hub, plan, node)
+            advance(1)
     return plan
 
 
