@@ -116,10 +116,11 @@ def _round(
     np.maximum(q, max(qmin, -limit), out=q)
     np.minimum(q, min(qmax, limit), out=q)
     total = q[0] + q[1]
-    bad = np.unravel_index(np.flatnonzero(np.abs(total) > limit), total.shape)  # there both have one sign
-    sign = np.sign(total[bad])
+    beyond = np.flatnonzero(np.abs(total) > limit)  # there both have one sign
+    bad = (slice(None), *np.unravel_index(beyond, total.shape))
+    sign = np.sign(total.reshape(-1)[beyond])
     most = np.where(sign > 0, qmax, -qmin).astype(np.float32)
-    q[:, *bad] = sign * _shares(sign * exact[:, *bad], most, limit)
+    q[bad] = sign * _shares(sign * exact[bad], most, limit)
     return q
 
 
