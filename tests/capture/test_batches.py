@@ -113,6 +113,16 @@ def test_samples_that_are_batches_already_stay_as_they_are() -> None:
     assert [len(group) for group in grouped(other, 4)] == [1, 1, 1]
 
 
+def test_a_sample_of_several_rows_stays_one_sample(tmp_path: Path) -> None:
+    hub, rows = network(tmp_path / "m.onnx"), feeds(2, 3, 3, 9, 9)
+    batched = collect(hub, SITES, rows, batch=4)
+    assert batched.batch == 1 and batched.one_by_one == "the first sample has 3 rows of input x, not one"
+    late = [*feeds(4, 1, 3, 9, 9), *rows]
+    batched = collect(hub, SITES, late, batch=4)
+    assert batched.batch == 4 and batched.stats["x"].samples == 6
+    assert_same(batched, collect(hub, SITES, late))
+
+
 def test_the_bytes_of_a_batch_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub, samples = network(tmp_path / "m.onnx"), feeds(6, 1, 3, 9, 9)
     each = 4 * (3 * 81 + 4 * 49 + 5 * 36)

@@ -17,6 +17,8 @@ from fewbit.core.affine import fake_quantize
 from fewbit.core.histogram import Histogram
 from fewbit.spec import QParams
 
+_NOISE = 2.0  # standard errors of a mean that count as noise
+
 
 class Excerpt:
     """Values of some samples, every `step`-th of each.
@@ -66,9 +68,10 @@ class Excerpt:
             means += [np.bincount(channels, row, minlength=size) / count for row in moved]
         if not means:
             return None
-        mean, error = np.mean(means, 0), np.std(means, 0, ddof=1 if len(means) > 1 else 0) / np.sqrt(len(means))
-        certain = np.abs(mean) > 2 * error
-        return np.where(certain, mean - (2 * error) ** 2 / np.where(certain, mean, 1.0), 0.0)
+        mean = np.mean(means, 0)
+        noise = _NOISE * np.std(means, 0, ddof=1 if len(means) > 1 else 0) / np.sqrt(len(means))
+        certain = np.abs(mean) > noise
+        return np.where(certain, mean - noise**2 / np.where(certain, mean, 1.0), 0.0)
 
     def _by_channel(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.intp], int]]:
         """(values (samples, n), the channel of each of the n, how many channels there are), samples of one shape together."""
