@@ -47,6 +47,10 @@ def command(
             help="Return layers to float until every output keeps this SQNR against float (20, where it is cheap; 0: never).",
         ),
     ] = None,
+    batch: Annotated[
+        int,
+        typer.Option("--batch", min=1, metavar="N", help="Run up to N samples at once, where the model takes batches."),
+    ] = 1,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the calibration pass.")] = 1,
     keep_names: Annotated[bool, typer.Option("--keep-names", help="Keep inner names, for `fewbit compare`.")] = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not load and run the result.")] = False,
@@ -75,6 +79,7 @@ def command(
         keep_names=keep_names,
         verify=not no_verify,
         min_sqnr=min_sqnr,
+        batch=batch,
         threads=threads,
         progress=progress_for(quiet),
     )

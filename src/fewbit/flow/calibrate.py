@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fewbit.capture.collect import collect
 from fewbit.capture.grid import GridFinder
-from fewbit.capture.shift import mean_shifts
+from fewbit.core.excerpt import Excerpt
 from fewbit.core.stats import TensorStats
 from fewbit.data import DataSource
 from fewbit.flow.common import hub_inputs, no_samples, some
@@ -31,8 +31,6 @@ from fewbit.stages.round_weights import not_rounded, round_weights, rounded_node
 from fewbit.stages.scale_weights import scale_weights
 from fewbit.targets import Target
 
-_SHIFT_SAMPLES = 12  # means over positions converge fast
-_REBALANCE_SAMPLES = 8  # for the shape of a distribution whose extremes are known
 _SMALL = 1 << 19  # weights up to which rounding takes a few seconds at most, so that it is done for 8 bits too
 
 
@@ -65,7 +63,7 @@ EFFORTS = {
 class Calibrator:
     """Makes plans of one graph for one target, and keeps what the samples showed between them.
 
-    source: None where no samples were given; plans that need some are refused.
+    source: None where no samples were given; plans that need some are refused. batch: how many of them may run at once.
     """
 
     hub: Hub
@@ -74,8 +72,12 @@ class Calibrator:
     progress: Progress
     effort: Effort = EFFORTS["standard"]
     source: DataSource | None = None
+    batch: int = 1
     stats: dict[str, TensorStats] = field(default_factory=dict)
+    excerpts: dict[str, Excerpt] = field(default_factory=dict)
     grids: dict[str, float] = field(default_factory=dict)
+    _at_once: int = 1
+    _one_by_one: str | None = None
     _lowered: tuple[Mapping[str, SitePlan], ir.Model] | None = None
 
     def lower(self, plan: Plan) -> ir.Model:
@@ -95,10 +97,12 @@ class Calibrator:
             raise no_samples(f"recipe {plan.recipe}")
         self._look(plan, self.source)
         samples = max((seen.samples for seen in self.stats.values()), default=0)
-        plan = replace(plan, calibration={"samples": samples, "source": self.source.description})
+        calibration = {"samples": samples, "source": self.source.description, "batch": self._at_once}
+        notes = () if self._one_by_one is None else (f"samples run one by one: {self._one_by_one}",)
+        plan = replace(plan, calibration=calibration, notes=(*plan.notes, *notes))
         plan = balance(self.hub, plan, self.stats)
-        plan = choose_ranges(plan, {**self.stats, **self._divided(plan, self.source)}, self.grids)
-        shifts = self._shifts(plan, self.source) if self.effort.shifts else {}
+        plan = choose_ranges(plan, {**self.stats, **self._divided(plan)}, self.grids)
+        shifts = self._shifts(plan) if self.effort.shifts else {}
         return self._round(correct_biases(self.hub, scale_weights(self.hub, plan), self.stats, shifts))
 
     def _round(self, plan: Plan) -> Plan:
@@ -150,32 +154,38 @@ class Calibrator:
         finder = GridFinder(info.name for info in hub_inputs(self.hub) if info.name in sites)
         with self.progress.task("calibrating", source.count) as advance:
             feeds = finder.watch(source.feeds())
-            self.stats |= collect(
-                self.hub, sites, feeds, max_values=self.effort.values, threads=self.threads, advance=advance
+            seen = collect(
+                self.hub,
+                sites,
+                feeds,
+                max_values=self.effort.values,
+                batch=self.batch,
+                threads=self.threads,
+                advance=advance,
             )
+        self._at_once, self._one_by_one = max(self._at_once, seen.batch), self._one_by_one or seen.one_by_one
+        self.stats |= seen.stats
+        self.excerpts |= seen.excerpts
         self.grids |= finder.found()
 
-    def _divided(self, plan: Plan, source: DataSource) -> dict[str, TensorStats]:
-        """Statistics of the balanced edges after division, from a few samples; their extremes from all of them."""
-        factors = {name: site.balance for name, site in plan.edges().items() if site.balance is not None}
-        if not factors:
-            return {}
-        sites = {name: plan.sites[name].channel_axis for name in factors}
-        feeds = islice(source.feeds(), _REBALANCE_SAMPLES)
-        seen = collect(self.hub, sites, feeds, threads=self.threads, factors=factors)
-        for name, divided in seen.items():
-            divided.channel_min = self.stats[name].channel_min / factors[name]
-            divided.channel_max = self.stats[name].channel_max / factors[name]
-        return seen
+    def _divided(self, plan: Plan) -> dict[str, TensorStats]:
+        """Statistics of the balanced edges after division."""
+        return {
+            name: self.stats[name].divided(site.balance, self.excerpts[name].histogram(site.balance))
+            for name, site in plan.edges().items()
+            if site.balance is not None
+        }
 
-    def _shifts(self, plan: Plan, source: DataSource) -> dict[str, NDArray[np.float64]]:
+    def _shifts(self, plan: Plan) -> dict[str, NDArray[np.float64]]:
         """How far quantization moves the channel means of the inputs of nodes whose bias is corrected."""
-        sites = {}
+        shifts = {}
         for node in self.hub.nodes():
             value = node.inputs[0] if node.inputs else None
             if value is None or not corrected(plan, node):
                 continue
             site = integer_source(plan, value)
             if site is not None and site.params is not None and site.params.spec.dtype.bits <= 8:
-                sites[str(value.name)] = (1 if node.op_type == "Conv" else -1, site.params, site.balance)
-        return mean_shifts(self.hub, sites, islice(source.feeds(), _SHIFT_SAMPLES), threads=self.threads)
+                moved = self.excerpts[str(value.name)].shifts(site.params, site.balance)
+                if moved is not None:
+                    shifts[str(value.name)] = moved
+        return shifts

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewbit.data import DataSource
-from fewbit.errors import ModelError, OutputError, PlanError, RecipeError
+from fewbit.errors import DataError, ModelError, OutputError, PlanError, RecipeError
 from fewbit.flow.calibrate import EFFORTS, Calibrator
 from fewbit.flow.common import finite_feed, hub_inputs, samples_for, target_for
 from fewbit.flow.repair import repair
@@ -108,6 +108,7 @@ def quantize(
     *,
     limit: int | None = None,
     preprocess: str | None = None,
+    batch: int = 1,
     effort: str = "standard",
     plan: str | Path | Plan | None = None,
     exclude: Sequence[str] = (),
@@ -127,6 +128,8 @@ def quantize(
         target: where the model will run; `fewbit targets list` shows the names.
         out: file to write; None returns the model without writing it.
         limit: how many samples to use (by effort: 32, 128, all).
+        batch: how many samples may run at once during calibration, where the model's first axis counts samples; the
+            statistics are those of one by one, and a note says where that is not possible.
         effort: `fast`, `standard` or `max`: samples, and whether layers to blame are searched for.
         plan: a plan made before, perhaps edited: its decisions and numbers are used as they are.
         exclude: op types or name patterns to leave in float.
@@ -157,7 +160,9 @@ def quantize(
             data, hub_inputs(hub), limit=limit or EFFORTS[effort].samples, preprocess=preprocess, purpose="calibration"
         )
     )
-    job = Calibrator(hub, chosen, threads, progress, EFFORTS[effort], source)
+    if batch < 1:
+        raise DataError(f"batch {batch} holds no sample; give at least 1")
+    job = Calibrator(hub, chosen, threads, progress, EFFORTS[effort], source, batch)
     if plan is not None:
         resolved = plan if isinstance(plan, Plan) else Plan.load(str(plan))
         _check_plan(resolved, hub, chosen.name)

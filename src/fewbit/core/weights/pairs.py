@@ -111,15 +111,16 @@ def pair_scale(w: NDArray[np.floating], qmin: int, qmax: int, limit: int = PAIR_
 def _round(
     exact: NDArray[np.float32], qmin: int, qmax: int, limit: int, out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """The nearest integers (2, ..., pairs) of which no pair saturates."""
+    """The nearest integers (2, ..., pairs) of which no pair saturates; contiguous, as what `_pairs` gives is."""
     q = np.rint(exact, out=out)
     np.maximum(q, max(qmin, -limit), out=q)
     np.minimum(q, min(qmax, limit), out=q)
-    total = q[0] + q[1]
-    bad = np.unravel_index(np.flatnonzero(np.abs(total) > limit), total.shape)  # there both have one sign
+    flat, wanted = q.reshape(2, -1), exact.reshape(2, -1)  # views
+    total = flat[0] + flat[1]
+    bad = np.flatnonzero(np.abs(total) > limit)  # there both have one sign
     sign = np.sign(total[bad])
     most = np.where(sign > 0, qmax, -qmin).astype(np.float32)
-    q[:, *bad] = sign * _shares(sign * exact[:, *bad], most, limit)
+    flat[:, bad] = sign * _shares(sign * wanted[:, bad], most, limit)
     return q
 
 
