@@ -19,14 +19,21 @@ Feed = Mapping[str, NDArray[Any]]
 _TOLERANCE = 1e-4
 
 
-def obstacle(hub: Hub, sites: Mapping[str, int | None]) -> str | None:
-    """Why samples cannot be stacked, as far as the graph tells; None if they perhaps can (`trial` decides)."""
+def obstacle(hub: Hub, sites: Mapping[str, int | None], sample: Feed) -> str | None:
+    """Why samples cannot be stacked, as far as graph and first sample tell; None if they perhaps can (`trial` decides).
+
+    Args:
+        sites: value name → channel axis, or None.
+    """
     symbols = {info.name: info.shape[0] if info.shape else None for info in hub.inputs}
     for name, size in symbols.items():
         if not isinstance(size, str):
             return f"the first axis of input {name} is {'not known' if size is None else f'fixed to {size}'}"
     if len(set(symbols.values())) != 1:
         return f"the inputs differ in their first axis: {', '.join(f'{n} {s}' for n, s in symbols.items())}"
+    for name in symbols:
+        if name in sample and len(sample[name]) != 1:
+            return f"the first sample has {len(sample[name])} rows of input {name}, not one"
     states = [state.input for state in state_inputs(hub)]
     if states:
         return f"input {states[0]} is a state that the model hands to its next call"

@@ -25,7 +25,7 @@ _BUFFERED = 1 << 17  # numbers of a site that wait to be counted: many at once c
 _EXCERPT_SAMPLES = 16  # whose strided values are kept: means over positions converge fast
 _EXCERPT_BYTES = 64 << 20  # of all sites together
 _STRIDE = 7919  # a prime larger than most steps: positions of one sample after another are far apart
-_BATCH_BYTES = 64 << 20  # of all sites together
+_BATCH_BYTES = 32 << 20  # of all sites together: beyond the caches a batch gains nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def collect(
     if first is None:
         raise DataError("there are no samples: calibration needs at least one")
     shapes = site_shapes(hub, list(sites), first)
-    reason = obstacle(hub, sites) if batch > 1 else None
+    reason = obstacle(hub, sites, first) if batch > 1 else None
     size = 1 if reason else min(batch, max(1, _BATCH_BYTES // (4 * sum(map(prod, shapes.values())) or 1)))
     if reason is None and size == 1 < batch:
         reason = "the activations of two samples are larger than a batch may be"
@@ -81,7 +81,7 @@ def collect(
 
     def read(group: Sequence[Feed], phase: int = 0) -> dict[str, Reading]:
         outputs = session.run({**stack(group), PHASE: np.array([phase])})
-        return {tap.name: read_tap(tap, outputs, phase) for tap in taps}
+        return {tap.name: read_tap(tap, outputs, phase, len(group)) for tap in taps}
 
     collected = {tap.name: _Collector(tap.axis) for tap in taps}
     excerpts = {tap.name: Excerpt(tap.axis) for tap in taps}

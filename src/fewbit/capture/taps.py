@@ -39,8 +39,8 @@ class Tap:
 class Reading(NamedTuple):
     """What one tap showed.
 
-    low, high, mean: of each sample and channel, (samples, channels). values: of each sample, (samples, n). start, step: where
-    the values were taken. shape: of the value as it ran.
+    low, high, mean: of each sample and channel, (samples, channels). values: of each sample or of its rows, (rows, n). start,
+    step: where in each row the values were taken. shape: of the value as it ran.
     """
 
     low: NDArray[Any]
@@ -94,8 +94,10 @@ def add_taps(
     return probe.model(outputs), taps
 
 
-def read_tap(tap: Tap, outputs: Sequence[NDArray[Any]], phase: int) -> Reading:
-    """The reading of one tap, from all outputs of a run with this phase."""
+def read_tap(tap: Tap, outputs: Sequence[NDArray[Any]], phase: int, samples: int = 1) -> Reading:
+    """The reading of one tap, from all outputs of a run of some samples with this phase."""
     low, high, mean, values, shape = outputs[tap.first_output : tap.first_output + 5]
     low, high, mean = (array.reshape(len(values), -1) for array in (low, high, mean))
+    if len(values) != samples:  # one sample of several rows
+        low, high, mean = low.min(0, keepdims=True), high.max(0, keepdims=True), mean.mean(0, keepdims=True)
     return Reading(low, high, mean, values, phase % tap.step, tap.step, tuple(shape.tolist()))

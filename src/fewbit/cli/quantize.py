@@ -48,9 +48,15 @@ def command(
         ),
     ] = None,
     batch: Annotated[
-        int,
-        typer.Option("--batch", min=1, metavar="N", help="Run up to N samples at once, where the model takes batches."),
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--batch",
+            min=1,
+            metavar="N",
+            show_default=False,
+            help="Calibrate on up to N samples at once, where the model takes batches (8).",
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the calibration pass.")] = 1,
     keep_names: Annotated[bool, typer.Option("--keep-names", help="Keep inner names, for `fewbit compare`.")] = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not load and run the result.")] = False,

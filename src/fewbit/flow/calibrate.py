@@ -31,6 +31,7 @@ from fewbit.stages.round_weights import not_rounded, round_weights, rounded_node
 from fewbit.stages.scale_weights import scale_weights
 from fewbit.targets import Target
 
+_BATCH = 8  # takes a quarter to a half off the pass of a small network; more gain little (docs/benchmarks.md)
 _SMALL = 1 << 19  # weights up to which rounding takes a few seconds at most, so that it is done for 8 bits too
 
 
@@ -63,7 +64,8 @@ EFFORTS = {
 class Calibrator:
     """Makes plans of one graph for one target, and keeps what the samples showed between them.
 
-    source: None where no samples were given; plans that need some are refused. batch: how many of them may run at once.
+    source: None where no samples were given; plans that need some are refused. batch: how many of them may run at
+    once (None: 8; where that is not possible, no note says so).
     """
 
     hub: Hub
@@ -72,7 +74,7 @@ class Calibrator:
     progress: Progress
     effort: Effort = EFFORTS["standard"]
     source: DataSource | None = None
-    batch: int = 1
+    batch: int | None = None
     stats: dict[str, TensorStats] = field(default_factory=dict)
     excerpts: dict[str, Excerpt] = field(default_factory=dict)
     grids: dict[str, float] = field(default_factory=dict)
@@ -98,8 +100,11 @@ class Calibrator:
         self._look(plan, self.source)
         samples = max((seen.samples for seen in self.stats.values()), default=0)
         calibration = {"samples": samples, "source": self.source.description, "batch": self._at_once}
-        notes = () if self._one_by_one is None else (f"samples run one by one: {self._one_by_one}",)
-        plan = replace(plan, calibration=calibration, notes=(*plan.notes, *notes))
+        if self._one_by_one is not None:
+            calibration["one_by_one"] = self._one_by_one
+            if self.batch is not None:
+                plan = replace(plan, notes=(*plan.notes, f"samples run one by one: {self._one_by_one}"))
+        plan = replace(plan, calibration=calibration)
         plan = balance(self.hub, plan, self.stats)
         plan = choose_ranges(plan, {**self.stats, **self._divided(plan)}, self.grids)
         shifts = self._shifts(plan) if self.effort.shifts else {}
@@ -159,7 +164,7 @@ class Calibrator:
                 sites,
                 feeds,
                 max_values=self.effort.values,
-                batch=self.batch,
+                batch=_BATCH if self.batch is None else self.batch,
                 threads=self.threads,
                 advance=advance,
             )

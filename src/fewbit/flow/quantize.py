@@ -108,7 +108,7 @@ def quantize(
     *,
     limit: int | None = None,
     preprocess: str | None = None,
-    batch: int = 1,
+    batch: int | None = None,
     effort: str = "standard",
     plan: str | Path | Plan | None = None,
     exclude: Sequence[str] = (),
@@ -128,8 +128,8 @@ def quantize(
         target: where the model will run; `fewbit targets list` shows the names.
         out: file to write; None returns the model without writing it.
         limit: how many samples to use (by effort: 32, 128, all).
-        batch: how many samples may run at once during calibration, where the model's first axis counts samples; the
-            statistics are those of one by one, and a note says where that is not possible.
+        batch: how many samples may run at once during calibration, where the model's first axis counts samples (None: 8); the
+            statistics are those of one by one. The plan's `calibration` says how many did, and why no more.
         effort: `fast`, `standard` or `max`: samples, and whether layers to blame are searched for.
         plan: a plan made before, perhaps edited: its decisions and numbers are used as they are.
         exclude: op types or name patterns to leave in float.
@@ -160,7 +160,7 @@ def quantize(
             data, hub_inputs(hub), limit=limit or EFFORTS[effort].samples, preprocess=preprocess, purpose="calibration"
         )
     )
-    if batch < 1:
+    if batch is not None and batch < 1:
         raise DataError(f"batch {batch} holds no sample; give at least 1")
     job = Calibrator(hub, chosen, threads, progress, EFFORTS[effort], source, batch)
     if plan is not None:
