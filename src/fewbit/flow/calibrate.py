@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fewbit.capture.collect import collect, site_shapes
 from fewbit.capture.grid import GridFinder
 from fewbit.capture.noise import noise_of_nodes
+from fewbit.capture.range_errors import range_errors
 from fewbit.capture.shift import mean_shifts
 from fewbit.core.stats import TensorStats
 from fewbit.data import DataSource
@@ -31,6 +32,7 @@ from fewbit.runtimes.verify import compare_outputs
 from fewbit.stages.balance import balance
 from fewbit.stages.choose_ranges import choose_ranges
 from fewbit.stages.correct_bias import correct_biases, corrected
+from fewbit.stages.judge_ranges import judge_ranges, questions
 from fewbit.stages.repair import perturbations, worst_nodes
 from fewbit.stages.round_weights import not_rounded, round_weights, rounded_nodes, weight_size
 from fewbit.stages.scale_weights import scale_weights
@@ -38,6 +40,7 @@ from fewbit.targets import Target
 
 _SHIFT_SAMPLES = 12  # means over positions converge fast
 _REBALANCE_SAMPLES = 8  # for the shape of a distribution whose extremes are known
+_JUDGING_SAMPLES, _CONFIRMING_SAMPLES = 16, 32
 _CHECK_SAMPLES = 4
 _SMALL = 1 << 19  # weights up to which rounding takes a few seconds at most, so that it is done for 8 bits too
 _ROUNDS = 3
@@ -110,9 +113,35 @@ class Calibrator:
         samples = max((seen.samples for seen in self.stats.values()), default=0)
         plan = replace(plan, calibration={"samples": samples, "source": self.source.description})
         plan = balance(self.hub, plan, self.stats)
-        plan = choose_ranges(plan, {**self.stats, **self._divided(plan, self.source)}, self.grids)
-        shifts = self._shifts(plan, self.source) if self.effort.shifts else {}
-        return self._round(correct_biases(self.hub, scale_weights(self.hub, plan), self.stats, shifts))
+        stats = {**self.stats, **self._divided(plan, self.source)}
+        plan = choose_ranges(plan, stats, self.grids)
+        return self._round(self._judged(plan, stats, self.source))
+
+    def _judged(self, plan: Plan, stats: Mapping[str, TensorStats], source: DataSource) -> Plan:
+        """The plan with the ranges that are left to the layers that read them, if on samples that had no say in it the
+        outputs are no worse for it."""
+        if not any(site.method == "auto" for site in plan.edges().values()):
+            return self._corrected(plan, source)
+        feeds = list(islice(source.feeds(), _JUDGING_SAMPLES + _CONFIRMING_SAMPLES))
+        judging, confirming = feeds[: len(feeds) // 3], feeds[len(feeds) // 3 :]
+        plain = self._corrected(judge_ranges(plan, [], {}), source)
+        asked = questions(self.hub, scale_weights(self.hub, plan), stats) if len(judging) > 1 else []
+        if not asked:
+            return plain
+        errors = range_errors(self.hub, asked, judging, threads=self.threads)
+        judged = self._corrected(judge_ranges(plan, asked, errors), source)
+        before, after = (
+            output_sqnr(self.hub, self.lower(p), confirming, self.states(), scores=True) for p in (plain, judged)
+        )
+        if after >= before:
+            return judged
+        note = f"ranges that are better for their readers are not for the outputs ({before:.1f} dB, {after:.1f} dB with them)"
+        return replace(plain, notes=(*plain.notes, f"{note}: least squared errors kept"))
+
+    def _corrected(self, plan: Plan, source: DataSource) -> Plan:
+        """The plan with its weights scaled and its biases corrected."""
+        shifts = self._shifts(plan, source) if self.effort.shifts else {}
+        return correct_biases(self.hub, scale_weights(self.hub, plan), self.stats, shifts)
 
     def _round(self, plan: Plan) -> Plan:
         """The plan with its weights rounded by the outputs of their layers, where there are samples and that pays: those of
@@ -269,8 +298,26 @@ def node_work(hub: Hub, feed: Mapping[str, NDArray[np.generic]]) -> dict[str, fl
 
 
 def output_sqnr(
-    hub: Hub, quantized: ir.Model, feeds: Sequence[Mapping[str, NDArray[np.generic]]], ignore: Collection[str] = ()
+    hub: Hub,
+    quantized: ir.Model,
+    feeds: Sequence[Mapping[str, NDArray[np.generic]]],
+    ignore: Collection[str] = (),
+    *,
+    scores: bool = False,
 ) -> float:
-    """The least SQNR in dB over the numeric outputs, in the runtime."""
-    outputs = compare_outputs(open_session(hub.model), open_session(quantized), feeds)
+    """The least SQNR in dB over the numeric outputs, in the runtime.
+
+    scores: compare what goes into a Softmax in place of an output that it makes; of sure answers that shows no error.
+    """
+    models = [_with_scores(model) if scores else model for model in (hub.model, quantized)]
+    outputs = compare_outputs(open_session(models[0]), open_session(models[1]), feeds)
     return min((o.sqnr for o in outputs if o.per_sample and o.name not in ignore), default=float("inf"))
+
+
+def _with_scores(model: ir.Model) -> ir.Model:
+    result = model.clone()
+    for index, output in enumerate(result.graph.outputs):
+        node = output.producer()
+        if node is not None and node.op_type == "Softmax" and node.inputs[0] is not None:
+            result.graph.outputs[index] = node.inputs[0]
+    return result

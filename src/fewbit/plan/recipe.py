@@ -37,7 +37,8 @@ class WeightSetting:
 
 @dataclass(frozen=True, slots=True)
 class ActivationSetting:
-    """How activations become narrow. `range` is a name of `fewbit.core.ranges.RANGES`."""
+    """How activations become narrow. `range` is a name of `fewbit.core.ranges.RANGES`, or `auto`: of several of them the one
+    that loses least in the outputs of the layers that read the activation."""
 
     dtype: DType = UINT8
     symmetric: bool = False

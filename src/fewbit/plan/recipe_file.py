@@ -60,7 +60,7 @@ class _Weight(_Tensor):
 
 
 class _Activation(_Tensor):
-    range: Literal["minmax", "percentile", "mse", "entropy", "moving_average"] | None = None
+    range: Literal["minmax", "percentile", "mse", "entropy", "moving_average", "auto"] | None = None
 
 
 class _Rule(_Strict):
