@@ -22,9 +22,10 @@ from fewbit.formats.onnx.lower import lower
 from fewbit.graph.facts import state_inputs
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
-from fewbit.plan.plan import Plan, SitePlan
+from fewbit.plan.plan import Plan, Rewrite, SitePlan
 from fewbit.plan.recipe import Recipe
 from fewbit.plan.resolve import resolve
+from fewbit.plan.rewrites import rewritten
 from fewbit.plan.wiring import integer_source
 from fewbit.progress import Progress
 from fewbit.runtimes.onnxruntime import open_session
@@ -34,8 +35,10 @@ from fewbit.stages.choose_ranges import choose_ranges
 from fewbit.stages.correct_bias import correct_biases, corrected
 from fewbit.stages.judge_ranges import judge_ranges, questions
 from fewbit.stages.repair import perturbations, worst_nodes
+from fewbit.stages.rotate_stream import stream_rotation
 from fewbit.stages.round_weights import not_rounded, round_weights, rounded_nodes, weight_size
 from fewbit.stages.scale_weights import scale_weights
+from fewbit.stages.shift_channels import channel_shifts
 from fewbit.targets import Target
 
 _SHIFT_SAMPLES = 12  # means over positions converge fast
@@ -81,10 +84,11 @@ EFFORTS = {
 class Calibrator:
     """Makes plans of one graph for one target, and keeps what the samples showed between them.
 
+    original: the graph as it was given; `hub` is what the rewrites of its recipe make of it.
     source: None where no samples were given; plans that need some are refused.
     """
 
-    hub: Hub
+    original: Hub
     target: Target
     threads: int
     progress: Progress
@@ -92,17 +96,22 @@ class Calibrator:
     source: DataSource | None = None
     stats: dict[str, TensorStats] = field(default_factory=dict)
     grids: dict[str, float] = field(default_factory=dict)
+    rewrites: tuple[Rewrite, ...] = ()
     _lowered: tuple[Mapping[str, SitePlan], ir.Model] | None = None
+
+    def __post_init__(self) -> None:
+        self.hub = self.original
 
     def lower(self, plan: Plan) -> ir.Model:
         """The quantized model of a plan; that of the last plan is kept."""
         if self._lowered is None or self._lowered[0] is not plan.sites:
-            self._lowered = (plan.sites, lower(self.hub, plan))
+            self._lowered = (plan.sites, lower(self.original, plan))
         return self._lowered[1]
 
     def plan(self, recipe: Recipe) -> Plan:
         """The recipe's plan, with all numbers."""
-        plan = resolve(self.hub, recipe, self.target)
+        self._rewrite(recipe)
+        plan = self._resolved(recipe)
         if not plan.edges():
             if self.source is not None:
                 self._look(plan, self.source)
@@ -116,6 +125,25 @@ class Calibrator:
         stats = {**self.stats, **self._divided(plan, self.source)}
         plan = choose_ranges(plan, stats, self.grids)
         return self._round(self._judged(plan, stats, self.source))
+
+    def _resolved(self, recipe: Recipe) -> Plan:
+        plan = resolve(self.hub, recipe, self.target)
+        return replace(plan, fingerprint=self.original.fingerprint(), rewrites=self.rewrites)
+
+    def _rewrite(self, recipe: Recipe) -> None:
+        """Make the rewrites that the recipe asks for, once: all plans of this job are for the graph that they give."""
+        if self.rewrites or not recipe.rewrites:
+            return
+        if "rotate" in recipe.rewrites:
+            self._apply(stream_rotation(self.hub))
+        plan = resolve(self.hub, recipe, self.target)
+        if "shift" in recipe.rewrites and plan.edges() and self.source is not None:
+            self._look(plan, self.source)
+            self._apply(channel_shifts(self.hub, plan, self.stats, self.grids))
+
+    def _apply(self, rewrites: tuple[Rewrite, ...]) -> None:
+        self.hub = rewritten(self.hub, rewrites)
+        self.rewrites += rewrites
 
     def _judged(self, plan: Plan, stats: Mapping[str, TensorStats], source: DataSource) -> Plan:
         """The plan with the ranges that are left to the layers that read them, if on samples that had no say in it the

@@ -111,11 +111,15 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Ordered rules; later ones win, field by field."""
+    """Ordered rules; later ones win, field by field.
+
+    rewrites: of the float graph, before anything is quantized, where they change nothing that it computes: `rotate`, `shift`.
+    """
 
     name: str
     rules: tuple[Rule, ...] = (Rule(),)
     description: str = ""
+    rewrites: tuple[str, ...] = ()
 
     @classmethod
     def get(cls, recipe: str | Path | Recipe | Mapping[str, Any]) -> Recipe:
