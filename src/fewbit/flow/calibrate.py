@@ -12,26 +12,33 @@ from numpy.typing import NDArray
 
 from fewbit.capture.collect import collect
 from fewbit.capture.grid import GridFinder
+from fewbit.capture.range_errors import range_errors
 from fewbit.core.excerpt import Excerpt
 from fewbit.core.stats import TensorStats
 from fewbit.data import DataSource
 from fewbit.flow.common import hub_inputs, no_samples, some
+from fewbit.flow.outputs import output_sqnr
 from fewbit.formats.onnx.lower import lower
 from fewbit.graph.facts import state_inputs
 from fewbit.graph.hub import Hub
-from fewbit.plan.plan import Plan, SitePlan
+from fewbit.plan.plan import Plan, Rewrite, SitePlan
 from fewbit.plan.recipe import Recipe
 from fewbit.plan.resolve import resolve
+from fewbit.plan.rewrites import rewritten
 from fewbit.plan.wiring import integer_source
 from fewbit.progress import Progress
 from fewbit.stages.balance import balance
 from fewbit.stages.choose_ranges import choose_ranges
 from fewbit.stages.correct_bias import correct_biases, corrected
+from fewbit.stages.judge_ranges import judge_ranges, questions
+from fewbit.stages.rotate_stream import stream_rotation
 from fewbit.stages.round_weights import not_rounded, round_weights, rounded_nodes, weight_size
 from fewbit.stages.scale_weights import scale_weights
+from fewbit.stages.shift_channels import channel_shifts
 from fewbit.targets import Target
 
 _BATCH = 8  # takes a quarter to a half off the pass of a small network; more gain little (docs/benchmarks.md)
+_JUDGING_SAMPLES, _CONFIRMING_SAMPLES = 16, 32
 _SMALL = 1 << 19  # weights up to which rounding takes a few seconds at most, so that it is done for 8 bits too
 
 
@@ -64,11 +71,12 @@ EFFORTS = {
 class Calibrator:
     """Makes plans of one graph for one target, and keeps what the samples showed between them.
 
+    original: the graph as it was given; `hub` is what the rewrites of its recipe make of it.
     source: None where no samples were given; plans that need some are refused. batch: how many of them may run at
     once (None: 8; where that is not possible, no note says so).
     """
 
-    hub: Hub
+    original: Hub
     target: Target
     threads: int
     progress: Progress
@@ -78,19 +86,24 @@ class Calibrator:
     stats: dict[str, TensorStats] = field(default_factory=dict)
     excerpts: dict[str, Excerpt] = field(default_factory=dict)
     grids: dict[str, float] = field(default_factory=dict)
+    rewrites: tuple[Rewrite, ...] = ()
     _at_once: int = 1
     _one_by_one: str | None = None
     _lowered: tuple[Mapping[str, SitePlan], ir.Model] | None = None
 
+    def __post_init__(self) -> None:
+        self.hub = self.original
+
     def lower(self, plan: Plan) -> ir.Model:
         """The quantized model of a plan; that of the last plan is kept."""
         if self._lowered is None or self._lowered[0] is not plan.sites:
-            self._lowered = (plan.sites, lower(self.hub, plan))
+            self._lowered = (plan.sites, lower(self.original, plan))
         return self._lowered[1]
 
     def plan(self, recipe: Recipe) -> Plan:
         """The recipe's plan, with all numbers."""
-        plan = resolve(self.hub, recipe, self.target)
+        self._rewrite(recipe)
+        plan = self._resolved(recipe)
         if not plan.edges():
             if self.source is not None:
                 self._look(plan, self.source)
@@ -106,9 +119,52 @@ class Calibrator:
                 plan = replace(plan, notes=(*plan.notes, f"samples run one by one: {self._one_by_one}"))
         plan = replace(plan, calibration=calibration)
         plan = balance(self.hub, plan, self.stats)
-        plan = choose_ranges(plan, {**self.stats, **self._divided(plan)}, self.grids)
+        stats = {**self.stats, **self._divided(plan)}
+        plan = choose_ranges(plan, stats, self.grids)
+        return self._round(self._judged(plan, stats, self.source))
+
+    def _resolved(self, recipe: Recipe) -> Plan:
+        plan = resolve(self.hub, recipe, self.target)
+        return replace(plan, fingerprint=self.original.fingerprint(), rewrites=self.rewrites)
+
+    def _rewrite(self, recipe: Recipe) -> None:
+        """Make the rewrites that the recipe asks for, once: all plans of this job are for the graph that they give."""
+        if self.rewrites or not recipe.rewrites:
+            return
+        if "rotate" in recipe.rewrites:
+            self._apply(stream_rotation(self.hub))
+        plan = resolve(self.hub, recipe, self.target)
+        if "shift" in recipe.rewrites and plan.edges() and self.source is not None:
+            self._look(plan, self.source)
+            self._apply(channel_shifts(self.hub, plan, self.stats, self.grids))
+
+    def _apply(self, rewrites: tuple[Rewrite, ...]) -> None:
+        self.hub = rewritten(self.hub, rewrites)
+        self.rewrites += rewrites
+
+    def _judged(self, plan: Plan, stats: Mapping[str, TensorStats], source: DataSource) -> Plan:
+        """The plan with the ranges that are left to the layers that read them, if on samples that had no say in it the
+        outputs are no worse for it."""
+        if not any(site.method == "auto" for site in plan.edges().values()):
+            return self._corrected(plan)
+        feeds = list(islice(source.feeds(), _JUDGING_SAMPLES + _CONFIRMING_SAMPLES))
+        judging, confirming = feeds[: len(feeds) // 3], feeds[len(feeds) // 3 :]
+        plain = self._corrected(judge_ranges(plan, [], {}))
+        asked = questions(self.hub, scale_weights(self.hub, plan), stats) if len(judging) > 1 else []
+        if not asked:
+            return plain
+        errors = range_errors(self.hub, asked, judging, threads=self.threads)
+        judged = self._corrected(judge_ranges(plan, asked, errors))
+        before, after = (output_sqnr(self.hub, self.lower(p), confirming, self.states()) for p in (plain, judged))
+        if after >= before:
+            return judged
+        note = f"ranges that are better for their readers are not for the outputs ({before:.1f} dB, {after:.1f} dB with them)"
+        return replace(plain, notes=(*plain.notes, f"{note}: least squared errors kept"))
+
+    def _corrected(self, plan: Plan) -> Plan:
+        """The plan with its weights scaled and its biases corrected."""
         shifts = self._shifts(plan) if self.effort.shifts else {}
-        return self._round(correct_biases(self.hub, scale_weights(self.hub, plan), self.stats, shifts))
+        return correct_biases(self.hub, scale_weights(self.hub, plan), self.stats, shifts)
 
     def _round(self, plan: Plan) -> Plan:
         """The plan with its weights rounded by the outputs of their layers, where there are samples and that pays: those of

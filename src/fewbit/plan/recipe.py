@@ -37,7 +37,8 @@ class WeightSetting:
 
 @dataclass(frozen=True, slots=True)
 class ActivationSetting:
-    """How activations become narrow. `range` is a name of `fewbit.core.ranges.RANGES`."""
+    """How activations become narrow. `range` is a name of `fewbit.core.ranges.RANGES`, or `auto`: of several of them the one
+    that loses least in the outputs of the layers that read the activation."""
 
     dtype: DType = UINT8
     symmetric: bool = False
@@ -110,11 +111,15 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Ordered rules; later ones win, field by field."""
+    """Ordered rules; later ones win, field by field.
+
+    rewrites: of the float graph, before anything is quantized, where they change nothing that it computes: `rotate`, `shift`.
+    """
 
     name: str
     rules: tuple[Rule, ...] = (Rule(),)
     description: str = ""
+    rewrites: tuple[str, ...] = ()
 
     @classmethod
     def get(cls, recipe: str | Path | Recipe | Mapping[str, Any]) -> Recipe:

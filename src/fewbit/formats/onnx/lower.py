@@ -28,6 +28,7 @@ from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
 from fewbit.plan.balanced import balanced_bias
 from fewbit.plan.plan import NodePlan, Plan
+from fewbit.plan.rewrites import rewritten
 from fewbit.plan.wiring import constant_operand, data_inputs, made_site, rescale_of
 
 
@@ -42,7 +43,7 @@ def lower(hub: Hub, plan: Plan) -> ir.Model:
             f"the plan is of another graph: its fingerprint is {plan.fingerprint[:12]}, the model's is "
             f"{hub.fingerprint()[:12]}; make the plan again from this model"
         )
-    return _Lowering(hub.clone(), plan).run()
+    return _Lowering(rewritten(hub, plan.rewrites).clone(), plan).run()
 
 
 class _Lowering:
