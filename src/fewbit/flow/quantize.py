@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from fewbit.data import DataSource
 from fewbit.errors import ModelError, OutputError, PlanError, RecipeError
 from fewbit.flow.calibrate import EFFORTS, Calibrator
 from fewbit.flow.common import finite_feed, hub_inputs, samples_for, target_for
+from fewbit.flow.opening import ImportOptions, import_notes, open_models
 from fewbit.flow.repair import repair
 from fewbit.graph.hub import Hub
 from fewbit.graph.load import check_weights, find_quantization, load
@@ -100,7 +101,7 @@ class QuantizeResult:
 
 
 def quantize(
-    model: str | Path | onnx.ModelProto | ir.Model | Hub,
+    model: str | Path | onnx.ModelProto | ir.Model | Hub | Any,
     data: Any = None,
     recipe: str | Path | Recipe | Mapping[str, Any] = "int8",
     target: str | Target = "ort-cpu",
@@ -115,12 +116,16 @@ def quantize(
     verify: bool = True,
     min_sqnr: float | None = None,
     threads: int = 1,
+    example_inputs: Any = None,
+    dynamic_shapes: Any = None,
+    factory: str | Callable[[], Any] | None = None,
+    allow_pickle: bool = False,
     progress: Progress = SILENT,
 ) -> QuantizeResult:
     """Quantize a trained float model and check the result in the runtime.
 
     Args:
-        model: path of an ONNX file, or a model in memory.
+        model: path of a model file, or a model in memory: ONNX, or PyTorch (docs/pytorch.md).
         data: calibration samples: a path, `FILE.py:NAME(...)`, arrays or an iterable of feeds (docs/data.md). Recipes
             without static activation ranges do not need any.
         recipe: a built-in name, a YAML or JSON file, or rules as a dictionary.
@@ -135,13 +140,16 @@ def quantize(
             None: 20 dB, as long as the nodes that go back do at most a quarter of the work; otherwise the result says
             which they are. 0 leaves everything as the recipe says.
         verify: load and run the result, and compare it with the float model.
+        example_inputs, dynamic_shapes, factory, allow_pickle: how a PyTorch model is imported; see `fewbit.load`. Without
+            example inputs the first sample of the data serves.
 
     Raises:
         InputError: the model, data, recipe or output is wrong; says what and how to mend it. No file is left.
         VerificationError: the runtime does not do what the plan says. No file is left.
     """
     started = time.perf_counter()
-    hub = load(model)
+    importing = ImportOptions(example_inputs, dynamic_shapes, factory, allow_pickle)
+    hub = load(open_models([model], importing, data)[0])
     quantized = find_quantization(hub)
     if quantized is not None:
         raise ModelError(f"{_name(model)} cannot be quantized: {quantized}; give the float model")
@@ -189,7 +197,7 @@ def quantize(
         size,
         verification,
         saturation(resolved, job.stats),
-        _notes(resolved, chosen.facts, verification),
+        [*import_notes(hub), *_notes(resolved, chosen.facts, verification)],
         time.perf_counter() - started,
     )
 
