@@ -20,7 +20,7 @@ LAYERS = (
     {"callables"},
     {"core", "targets", "measure", "data", "demo"},
     {"graph"},
-    {"runtimes"},
+    {"runtimes", "torchgraph"},
     {"capture"},
     {"plan"},
     {"stages", "formats", "report"},
