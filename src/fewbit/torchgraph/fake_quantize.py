@@ -19,6 +19,9 @@ from fewbit.errors import RecipeError
 from fewbit.spec import QParams
 
 
+_HALF = torch.finfo(torch.float16)
+
+
 class _FakeQuantize(torch.autograd.Function):
     """clip(round(x / s), q_min − z, q_max − z) · s, with gradients as in LSQ, or LSQ+ for an offset β = (q_min − z) · s."""
 
@@ -99,7 +102,7 @@ class FakeQuantize(nn.Module):
         """The scales of the blocks as they are stored, with gradients."""
         scale = (self.scale0 * self.step).clamp_min(MIN_SCALE)
         if self.half_scales:  # rounded as stored; the gradient passes
-            scale = scale + (scale.half().float() - scale).detach()
+            scale = scale + (scale.clamp(_HALF.tiny, _HALF.max).half().float() - scale).detach()
         return scale
 
     def zeros(self) -> Tensor:
@@ -115,14 +118,14 @@ class FakeQuantize(nn.Module):
         """The values that x becomes; x itself while `enabled` is False. float32 in and out."""
         if not self.enabled:
             return x
-        scale, zero = self._expand(self.scale()), self._expand(self.zeros())
-        offset = None if self.offset is None else self._expand(self.scale0 * self.offset)
+        scale, zero = self.expand(self.scale()), self.expand(self.zeros())
+        offset = None if self.offset is None else self.expand(self.scale0 * self.offset)
         return _FakeQuantize.apply(x, scale, offset, zero, (self.spec.qmin, self.spec.qmax), self.factor)
 
     def integers(self, x: Tensor) -> Tensor:
         """The integers that stand for x, as float32."""
         with torch.no_grad():
-            scale, zero = self._expand(self.scale()), self._expand(self.zeros())
+            scale, zero = self.expand(self.scale()), self.expand(self.zeros())
             return (torch.div(x, scale).round_() + zero).clamp_(self.spec.qmin, self.spec.qmax)
 
     def params(self) -> QParams:
@@ -132,7 +135,7 @@ class FakeQuantize(nn.Module):
         zero = self.zeros().cpu().numpy()
         return QParams(replace(spec), scale, np.rint(zero).astype(np.int32))
 
-    def _expand(self, values: Tensor) -> Tensor:
+    def expand(self, values: Tensor) -> Tensor:
         """Values of the blocks so that they broadcast against the tensor."""
         if values.ndim == 0 or self.shape is None:
             return values

@@ -14,39 +14,64 @@ from torch import Tensor, nn
 from fewbit.core.quant import dequantize
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import Weight, weight_of
-from fewbit.plan.balanced import balanced_bias, balanced_weight, effective_weight, integer_weight
+from fewbit.plan.balanced import balanced, balanced_bias, balanced_weight, integer_weight, output_balance
 from fewbit.plan.plan import Plan, SitePlan
+from fewbit.plan.wiring import integer_source
 from fewbit.plan.written import with_biases
 from fewbit.stages.scale_weights import stores_float16
 from fewbit.torchgraph.fake_quantize import FakeQuantize
-from fewbit.torchgraph.module import OUTPUT, GraphModule, to_torch
+from fewbit.torchgraph.module import GraphModule, to_torch
 
 _WITHIN = 0.49  # of a step: latent weights start so near to the integers of the plan that they round to them
+_BIAS_FORMS = ("integer", "dynamic", "weight_only", "storage")  # whose biases the lowering takes from the plan
+_INT32 = 2.0**31 - 1
 
 
 class Scaled(nn.Module):
-    """Fake quantization of a tensor in balanced units: multiplied by factors before, divided by them after."""
+    """Fake quantization of a tensor in balanced units: multiplied by factors before, divided by them after.
+
+    drop: the probability with which an element passes unquantized (QDrop, Wei et al. 2022, equation 13); 0 by default.
+    """
 
     factors: Tensor | None
 
     def __init__(self, quantize: FakeQuantize, factors: NDArray[np.float32] | None) -> None:
         super().__init__()
-        self.quantize = quantize
+        self.quantize, self.drop = quantize, 0.0
         self.register_buffer("factors", None if factors is None else torch.from_numpy(np.array(factors, np.float32)))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.factors is None:
-            return self.quantize(x)
-        return self.quantize(x * self.factors) / self.factors
+        quantized = self.quantize(x) if self.factors is None else self.quantize(x * self.factors) / self.factors
+        return torch.where(torch.rand_like(x) < self.drop, x, quantized) if self.drop else quantized
 
     def integers(self, x: Tensor) -> Tensor:
         """The integers that stand for x, as float32."""
         return self.quantize.integers(x if self.factors is None else x * self.factors)
 
 
+class RoundedBias(nn.Module):
+    """A bias as the accumulator of an integer kernel holds it: int32, at the scale of input times weight; gradients pass."""
+
+    out: Tensor | None
+
+    def __init__(self, edge: FakeQuantize, weight: FakeQuantize, out: NDArray[np.float32] | None) -> None:
+        super().__init__()
+        self.edge, self.weight = edge, weight
+        self.register_buffer("out", None if out is None else torch.from_numpy(np.array(out, np.float32)))
+
+    def forward(self, bias: Tensor) -> Tensor:
+        with torch.no_grad():
+            scale = (self.edge.scale() * self.weight.scale().reshape(-1)).double()
+            real = bias.double() if self.out is None else bias.double() / self.out
+            rounded = (real / scale).round_().clamp_(-_INT32, _INT32) * scale
+            error = (rounded if self.out is None else rounded * self.out).to(bias.dtype) - bias
+        return bias + error
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """A node whose weight is learned: the names of its weight and bias in the graph, and the site's quantization."""
+    """A node whose weight is learned: the names of its weight and bias in the graph, and the site's quantization. Layers
+    that share a weight share its quantization."""
 
     node: ir.Node
     weight: Weight
@@ -58,10 +83,14 @@ class QuantizedGraph(nn.Module):
     """The function of a hub with a plan's quantization simulated, differentiable; inputs and outputs are the hub's.
 
     graph: the executor. Its parameters are the weights and biases in the units of the float model; the latent weights begin
-        where they round to the integers of the plan.
-    edges: name → its `FakeQuantize`; the edges of one group share one. layers: node → what is learned there.
+        where they round to the integers of the plan. What the plan cannot carry back (normalizations, nodes in float) is
+        frozen, and so are weights in a codebook or as 8- or 16-bit floats, which have no step to learn: they are what the
+        plan makes of them. Activations whose ranges the runtime finds (`dynamic`) pass unquantized.
+    edges: name → its fake quantization; the edges of one group share one `FakeQuantize`.
+    layers: node → what is learned there.
 
-    Weights in a codebook or as 8- or 16-bit floats have no step to learn: they are what their plan makes of them, and fixed.
+    Args:
+        learn_offsets: whether zero points of activations are learned too.
     """
 
     def __init__(self, hub: Hub, plan: Plan, *, learn_offsets: bool = True) -> None:
@@ -69,46 +98,46 @@ class QuantizedGraph(nn.Module):
         self.hub, self.source = hub, plan
         written, biases = with_biases(hub, plan)
         self.graph: GraphModule = to_torch(written)
-        self.edges: dict[str, FakeQuantize] = {}
+        self.graph.requires_grad_(False)
+        self.edges: dict[str, Scaled] = {}
         self.layers: dict[str, Layer] = {}
         shared: dict[str, FakeQuantize] = {}
         for name, site in plan.edges().items():
             if site.params is not None:
                 self._add_edge(name, site, shared, learn_offsets)
+        weights: dict[str, Scaled] = {}
         for node in hub.nodes():
             weight = weight_of(node)
             site = None if weight is None else plan.constants().get(weight.name)
-            if weight is not None and site is not None:
-                self._add_weight(node, weight, site, biases.get(str(node.name)))
+            if weight is not None and site is not None and _learned(site):
+                self._add_weight(node, weight, site, biases.get(str(node.name)), weights)
+        for name, site in plan.constants().items():
+            if name not in weights:
+                self._fix(name, site)
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> tuple[Tensor, ...]:
         """The outputs of the quantized model, in the order of the hub's."""
-        return self.graph(*inputs, **named)
+        return self.graph(*inputs, **named)  # type: ignore[no-any-return]
 
     def run(self, feeds: Mapping[str, Tensor], outputs: Sequence[str]) -> dict[str, Tensor]:
         """Some values of the quantized model from others; see `GraphModule.run`."""
         return self.graph.run(feeds, outputs)  # type: ignore[return-value]
 
-    def quantizers(self) -> list[FakeQuantize]:
-        """Every fake quantization once."""
-        return [module for module in self.modules() if isinstance(module, FakeQuantize)]
-
     def plan(self) -> Plan:
         """The plan with the scales, zero points, integers and biases that were learned."""
         sites: dict[str, SitePlan] = {}
         biases: dict[str, NDArray[np.float32]] = {}
-        for name, quantize in self.edges.items():
-            site = self.source.sites[name]
-            sites[name] = replace(site, params=quantize.params(), method=site.method)
+        for name, edge in self.edges.items():
+            sites[name] = replace(self.source.sites[name], params=edge.quantize.params())
         weights = self.graph.weights()
         for layer in self.layers.values():
             name = layer.weight.name
             site = self.source.sites[name]
-            assert site.spec is not None
+            assert site.spec is not None  # _learned asked
             integers = layer.quantize.integers(weights[name].detach()).cpu().numpy().astype(site.spec.dtype.storage)
             sites[name] = replace(site, params=layer.quantize.quantize.params(), integers=integers)
-            if layer.bias is not None:
-                bias = weights[layer.bias].detach().cpu().numpy().reshape(-1)
+            bias = None if layer.bias is None else weights[layer.bias].detach().cpu().numpy().reshape(-1)
+            if bias is not None and (bias.any() or str(layer.node.name) in self.source.biases):
                 biases[str(layer.node.name)] = np.asarray(balanced_bias(self.source, layer.node, bias), np.float32)
         plan = self.source.with_sites(sites)
         return replace(plan, biases={**plan.biases, **biases})
@@ -126,34 +155,65 @@ class QuantizedGraph(nn.Module):
             value, axis = self.hub.value(name), 1 if site.channel_axis is None else site.channel_axis
             rank = len(self.hub.shape(value) or ())
             factors = 1.0 / site.balance.reshape([-1 if a == axis % rank else 1 for a in range(rank)])
-        self.edges[name] = quantize
-        self.graph.hook(name, Scaled(quantize, factors), self._readers(name, site))
+        self.edges[name] = Scaled(quantize, factors)
+        self.graph.hook(name, self.edges[name], site.readers)
 
-    def _readers(self, name: str, site: SitePlan) -> list[str] | None:
-        """Whoever reads an edge that is made as integers gets them, its output too."""
-        return None if site.readers is None else list(site.readers)
-
-    def _add_weight(self, node: ir.Node, weight: Weight, site: SitePlan, bias: str | None) -> None:
-        real = np.asarray(self.hub.constant(weight.value), np.float32)
-        parameter = self.graph.weights()[weight.name]
-        if site.params is None or site.spec is None or site.spec.codebook or not site.spec.dtype.is_integer:
-            fixed = real if site.params is None else effective_weight(self.hub, self.source, node, weight.value)
-            if site.params is None and site.spec is not None:
-                fixed = real.astype(site.spec.dtype.storage).astype(np.float32)
-            parameter.data.copy_(torch.from_numpy(np.ascontiguousarray(fixed)))
-            parameter.requires_grad_(False)
-            return
-        balanced = balanced_weight(self.hub, self.source, node, weight.value)
-        factors = None
-        if not np.array_equal(balanced, real):
-            with np.errstate(divide="ignore", invalid="ignore"):
-                factors = np.where(real != 0.0, balanced / real, 1.0).astype(np.float32)
-        nearest = dequantize(integer_weight(self.hub, self.source, node, weight.value), site.params)
-        quantize = FakeQuantize(site.params, real.shape, half_scales=stores_float16(site.spec))
-        with torch.no_grad():
-            step = quantize._expand(quantize.scale()).numpy()
-            latent = nearest + np.clip(balanced - nearest, -_WITHIN * step, _WITHIN * step)
-            parameter.copy_(torch.from_numpy(np.ascontiguousarray(latent if factors is None else latent / factors)))
-        scaled = Scaled(quantize, factors)
+    def _add_weight(
+        self, node: ir.Node, weight: Weight, site: SitePlan, bias: str | None, added: dict[str, Scaled]
+    ) -> None:
+        """Hook a weight that is learned; a bias of the node is learned with it where the lowering takes it."""
+        assert site.params is not None
+        form = self.source.nodes[str(node.name)].form
+        if weight.name not in added:
+            real = np.asarray(self.hub.constant(weight.value), np.float32)
+            factors = balanced(self.source, node, weight, np.ones_like(real))
+            nearest = dequantize(integer_weight(self.hub, self.source, node, weight.value), site.params)
+            # the scales of a weight that an integer kernel reads are float32 in the file
+            half = form != "integer" and stores_float16(site.params.spec) and _is_half(site.params.scale)
+            quantize = FakeQuantize(site.params, real.shape, half_scales=half)
+            with torch.no_grad():
+                step = np.broadcast_to(quantize.expand(quantize.scale()).numpy(), real.shape)
+                off = balanced_weight(self.hub, self.source, node, weight.value) - nearest
+                latent = (nearest + np.clip(off, -_WITHIN * step, _WITHIN * step)) / factors
+                self.graph.weights()[weight.name].copy_(torch.from_numpy(np.ascontiguousarray(latent)))
+            added[weight.name] = Scaled(quantize, factors if (factors != 1.0).any() else None)
+        scaled = added[weight.name]
         self.graph.hook(weight.name, scaled, [str(node.name)])
+        self.graph.weights()[weight.name].requires_grad_(True)
+        if bias is not None and form in _BIAS_FORMS:
+            self.graph.weights()[bias].requires_grad_(True)
+            edge = integer_source(self.source, node.inputs[0]) if form == "integer" else None  # type: ignore[arg-type]
+            if edge is not None and node.op_type in ("Conv", "Gemm") and edge.site.name in self.edges:
+                inputs = self.edges[edge.site.name].quantize
+                if inputs.spec.dtype.bits <= 8:
+                    out = output_balance(self.source, node)
+                    self.graph.hook(bias, RoundedBias(inputs, scaled.quantize, out))
+        else:
+            bias = None
         self.layers[str(node.name)] = Layer(node, weight, scaled, bias)
+
+    def _fix(self, name: str, site: SitePlan) -> None:
+        """A constant that is not learned becomes what its plan makes of it."""
+        value = self.hub.value(name)
+        node = next(n for n in value.consumers() if str(n.name) in self.source.nodes)
+        real = np.asarray(self.hub.constant(value), np.float32)
+        if site.params is not None:
+            fixed = dequantize(integer_weight(self.hub, self.source, node, value), site.params)
+            weight = weight_of(node)
+            if weight is not None and weight.value is value:
+                fixed = fixed / balanced(self.source, node, weight, np.ones_like(real))
+        else:
+            assert site.spec is not None
+            fixed = real.astype(site.spec.dtype.storage).astype(np.float32)
+        held = self.graph.constant(name)
+        if isinstance(held, Tensor):
+            held.data.copy_(torch.from_numpy(np.ascontiguousarray(fixed)))
+
+
+def _learned(site: SitePlan) -> bool:
+    """Whether a weight has affine integers with a step."""
+    return site.params is not None and site.params.spec.codebook is None and site.params.spec.dtype.is_integer
+
+
+def _is_half(scale: NDArray[np.float32]) -> bool:
+    return bool(np.array_equal(scale.astype(np.float16).astype(np.float32), scale))
