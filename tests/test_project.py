@@ -81,7 +81,7 @@ def test_importing_loads_nothing_heavy() -> None:
         "rich",
     }
     assert not loaded_by("import fewbit.cli.main") & {"numpy", "onnx", "onnxruntime", "scipy", "torch", "pydantic"}
-    assert not loaded_by("import fewbit.flow.quantize") & {"torch", "tensorflow", "pandas"}
+    assert not loaded_by("import fewbit.flow.quantize") & {"scipy", "torch", "tensorflow", "pandas"}
 
 
 def test_public_names() -> None:

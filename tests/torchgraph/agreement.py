@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fewbit.formats.onnx.lower import lower_with_views
-from fewbit.plan.wiring import data_inputs, scaled_source, made_site
+from fewbit.plan.wiring import data_inputs, made_site, scaled_source
 from fewbit.runtimes.onnxruntime import open_session
 from fewbit.torchgraph.exact import exact_layer, is_exact
 from fewbit.torchgraph.quantized import QuantizedGraph
@@ -46,9 +46,10 @@ def layers(quantized: QuantizedGraph, feed: Feed) -> Iterator[Layer]:
         expected = seen[made.site.name].double()
         with torch.no_grad():
             values = quantized.run(
-                {n: quantized.real(s[0].site.name, seen[n]) * s[1] for n, s in read.items() if s}, [made.site.name]
+                {n: quantized.edges[s[0].site.name].real(seen[n]) * s[1] for n, s in read.items() if s},
+                [made.site.name],
             )
-            fake = quantized.integers(made.site.name, values[made.site.name])
+            fake = quantized.edges[made.site.name].integers(values[made.site.name])
         exact = None
         if is_exact(hub, plan, node):
             exact = int((exact_layer(hub, plan, node, seen[next(iter(read))]) != expected).sum())

@@ -19,7 +19,7 @@ def freeze(module: nn.Module, *, steps: bool = True, offsets: bool = True) -> No
     Raises:
         ModelError: there is no prepared module in it.
     """
-    for quantizer in prepared_part(module).quantized.quantizers():
+    for quantizer in prepared_part(module).quantizers():
         quantizer.step.requires_grad_(not steps)
         if quantizer.offset is not None:
             quantizer.offset.requires_grad_(not offsets)
@@ -35,5 +35,5 @@ def quantization(module: nn.Module, *, enabled: bool) -> None:
         ModelError: there is no prepared module in it.
     """
     part: PreparedModule = prepared_part(module)
-    for quantizer in part.quantized.quantizers():
+    for quantizer in part.quantizers():
         quantizer.enabled = enabled

@@ -17,6 +17,7 @@ from fewbit.graph.hub import Hub
 from fewbit.plan.io import to_dict
 from fewbit.plan.plan import Plan
 from fewbit.torch.interface import Interface
+from fewbit.torchgraph.fake_quantize import FakeQuantize
 from fewbit.torchgraph.quantized import QuantizedGraph
 
 _IDENTITY = "_extra_state"  # what torch appends to a module's prefix for its extra state
@@ -35,6 +36,8 @@ class PreparedModule(nn.Module):
     def __init__(self, hub: Hub, plan: Plan, interface: Interface, sample: Mapping[str, np.ndarray[Any, Any]]) -> None:
         super().__init__()
         self.quantized = QuantizedGraph(hub, plan)
+        for name, parameter in self.quantized.graph.weights().items():  # an export carries back the float ones too
+            parameter.requires_grad_(name not in plan.constants() or name in self.quantized.learned())
         self.interface, self.sample = interface, dict(sample)
         self.identity = {"graph": plan.fingerprint, "plan": _structure(plan)}
 
@@ -50,6 +53,10 @@ class PreparedModule(nn.Module):
     def plan(self) -> Plan:
         """What `prepare` decided; `export` has the trained numbers."""
         return self.quantized.source
+
+    def quantizers(self) -> list[FakeQuantize]:
+        """Every fake quantization once."""
+        return [part for part in self.modules() if isinstance(part, FakeQuantize)]
 
     def get_extra_state(self) -> dict[str, str]:
         return dict(self.identity)
@@ -89,7 +96,7 @@ def content(module: PreparedModule) -> dict[str, Any]:
         "sample": module.sample,
         "state": {name: value.clone() for name, value in module.state_dict().items() if isinstance(value, Tensor)},
         "trained": [name for name, p in module.named_parameters() if p.requires_grad],
-        "enabled": [quantizer.enabled for quantizer in module.quantized.quantizers()],
+        "enabled": [quantizer.enabled for quantizer in module.quantizers()],
         "training": module.training,
     }
 
@@ -102,7 +109,7 @@ def rebuild(parts: Mapping[str, Any]) -> PreparedModule:
     trained = set(parts["trained"])
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name in trained)
-    for quantizer, enabled in zip(module.quantized.quantizers(), parts["enabled"], strict=True):
+    for quantizer, enabled in zip(module.quantizers(), parts["enabled"], strict=True):
         quantizer.enabled = enabled
     return module.train(parts["training"])
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
-from fewbit.plan.balanced import integer_weight
+from fewbit.plan.balanced import balanced_bias, integer_weight
 from fewbit.plan.plan import Plan, SitePlan
-from fewbit.plan.wiring import data_inputs, made_site, scaled_source
+from fewbit.plan.wiring import data_inputs, made_site, node_bias, scaled_source
 from fewbit.plan.written import accumulator_bias
 from fewbit.spec import QParams
 from fewbit.torchgraph.compile import describe_node
@@ -47,7 +47,12 @@ def exact_layer(hub: Hub, plan: Plan, node: ir.Node, x: Tensor) -> Tensor:
     source, target, scaled = _params(read[0]), _params(made), _params(plan.sites[found.name])
     weight = torch.from_numpy(integer_weight(hub, plan, node, found.value).astype(np.float64))
     step = (np.float32(float(source.scale) * read[1]) * scaled.scale.reshape(-1)).astype(np.float32)
-    bias = torch.from_numpy(accumulator_bias(plan.biases[str(node.name)], step).astype(np.float64))
+    sizes = (found.shape[found.out_axis],)
+    given = plan.biases.get(str(node.name))
+    if given is None:
+        constant = node_bias(hub, node)
+        given = np.zeros(1) if constant is None else np.asarray(balanced_bias(plan, node, constant), np.float32)
+    bias = torch.from_numpy(accumulator_bias(np.broadcast_to(given, sizes), step).astype(np.float64))
     centred = x.to(torch.float64) - float(source.zero_point)
     if node.op_type == "Conv":
         sums = convolve(describe_node(node, hub.model.opset_imports), centred, weight, bias)

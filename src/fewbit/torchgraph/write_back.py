@@ -21,10 +21,10 @@ def write_back(quantized: QuantizedGraph) -> tuple[Hub, Plan]:
     rounding of activations alone; constants that stay float are as they were trained.
     """
     plan = quantized.plan()
-    hub, biases = with_biases(quantized.hub, plan)
-    integers = {layer.weight.name for layer in quantized.layers.values()}
+    hub, _ = with_biases(quantized.hub, plan)
+    planned = quantized.learned() | {layer.bias for layer in quantized.layers.values()}
     for name, parameter in quantized.graph.weights().items():
-        if name not in integers and name not in biases.values():
+        if name not in planned:
             _write(hub, name, parameter.detach().cpu().numpy())
     for node in quantized.hub.nodes():
         layer = quantized.layers.get(str(node.name))

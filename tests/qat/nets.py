@@ -1,4 +1,4 @@
-"""Small modules with what real ones have: batch normalization, depthwise convolutions, nested outputs, constants as arguments."""
+"""Small modules with what real ones have: batch normalization, depthwise layers, nested outputs, constants as arguments."""
 
 from __future__ import annotations
 
