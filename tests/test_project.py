@@ -23,8 +23,9 @@ LAYERS = (
     {"runtimes"},
     {"capture"},
     {"plan"},
-    {"stages", "formats", "report"},
+    {"stages", "formats", "report", "torchgraph"},
     {"flow"},
+    {"torch"},
     {"testing"},
     {"cli", "__main__", "__init__"},
 )

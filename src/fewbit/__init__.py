@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from fewbit.flow.compare import compare
     from fewbit.flow.evaluate import evaluate
     from fewbit.flow.inspect import inspect
+    from fewbit.flow.opening import load
     from fewbit.flow.quantize import quantize
-    from fewbit.graph.load import load
     from fewbit.plan.plan import Plan
     from fewbit.plan.recipe import Recipe
 
@@ -27,7 +27,7 @@ _WHERE = {
     "compare": "fewbit.flow.compare",
     "evaluate": "fewbit.flow.evaluate",
     "inspect": "fewbit.flow.inspect",
-    "load": "fewbit.graph.load",
+    "load": "fewbit.flow.opening",
     "quantize": "fewbit.flow.quantize",
 }
 

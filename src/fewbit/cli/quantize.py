@@ -8,8 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from fewbit.cli.options import (
+    AllowPickleOpt,
     DataOpt,
+    DynamicOpt,
     ExcludeOpt,
+    FactoryOpt,
+    InputShapeOpt,
     JsonOpt,
     LimitOpt,
     ModelArg,
@@ -17,6 +21,7 @@ from fewbit.cli.options import (
     QuietOpt,
     RecipeOpt,
     TargetOpt,
+    import_options,
 )
 
 
@@ -60,6 +65,10 @@ def command(
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the calibration pass.")] = 1,
     keep_names: Annotated[bool, typer.Option("--keep-names", help="Keep inner names, for `fewbit compare`.")] = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not load and run the result.")] = False,
+    input_shape: InputShapeOpt = None,
+    dynamic: DynamicOpt = None,
+    factory: FactoryOpt = None,
+    allow_pickle: AllowPickleOpt = False,
     as_json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
@@ -71,6 +80,7 @@ def command(
 
     if save_plan is not None and not save_plan.absolute().parent.is_dir():
         raise OutputError(f"{save_plan} cannot be written: the folder {save_plan.parent} does not exist")
+    options = import_options(input_shape, dynamic, factory, allow_pickle)
     result = quantize(
         model,
         data,
@@ -87,6 +97,10 @@ def command(
         min_sqnr=min_sqnr,
         batch=batch,
         threads=threads,
+        example_inputs=options.example_inputs,
+        dynamic_shapes=options.dynamic_shapes,
+        factory=factory,
+        allow_pickle=allow_pickle,
         progress=progress_for(quiet),
     )
     if save_plan is not None:

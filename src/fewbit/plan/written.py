@@ -38,6 +38,12 @@ def with_biases(hub: Hub, plan: Plan) -> tuple[Hub, dict[str, str]]:
     return copy, names
 
 
+def accumulator_bias(bias: NDArray[np.floating], scale: NDArray[np.float32]) -> NDArray[np.int32]:
+    """The integers of a bias at the scale of the sums that it is added to."""
+    limit = np.float64(2**31 - 1)
+    return np.clip(np.rint(bias.astype(np.float64) / scale), -limit, limit).astype(np.int32)
+
+
 def _constant(hub: Hub, name: str, array: NDArray[np.float32]) -> ir.Value:
     tensor = ir.tensor(array, name=hub.fresh_name(name))
     value = ir.Value(
