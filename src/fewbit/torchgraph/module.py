@@ -247,4 +247,6 @@ class _Reading:
 
 
 def _as_tensor(value: Value) -> Value:
-    return value if value is None or isinstance(value, Tensor | list) else to_tensor(value)
+    if isinstance(value, list):
+        return [_as_tensor(v) for v in value]
+    return value if value is None or isinstance(value, Tensor) else to_tensor(value)

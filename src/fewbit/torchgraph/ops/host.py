@@ -30,7 +30,7 @@ def _mod(node: Node, a: Host, b: Host) -> Host:
 
 
 def _axes(node: Node, axes: Host | None) -> tuple[int, ...] | None:
-    given = node.get("axes") if axes is None else axes.tolist()
+    given = node.get("axes") if axes is None else axes.reshape(-1).tolist()
     return tuple(given) if given else None
 
 
@@ -45,7 +45,7 @@ def _reduced(run: Numpy) -> Numpy:
 
 
 def _unsqueeze(node: Node, x: Host, axes: Host) -> Host:
-    return np.expand_dims(x, tuple(axes.tolist()))
+    return np.expand_dims(x, tuple(axes.reshape(-1).tolist()))
 
 
 def _squeeze(node: Node, x: Host, axes: Host | None = None) -> Host:

@@ -15,7 +15,7 @@ Reduction = Callable[[Tensor, Sequence[int], bool], Tensor]
 
 def _reduce(run: Reduction) -> Row:
     def rows(node: Node, x: Tensor, axes: Host | None = None) -> Tensor:
-        given = node.get("axes", ()) if axes is None else axes.tolist()
+        given = node.get("axes", ()) if axes is None else axes.reshape(-1).tolist()
         if not given and node.get("noop_with_empty_axes", 0):
             # Nothing is reduced; what the operator does to each number, it does all the same.
             return run(x.unsqueeze(0), (0,), False).to(x.dtype)

@@ -14,7 +14,7 @@ from fewbit.torchgraph.ops.indexing import reshape_sizes, slices, split_sizes, t
 
 
 def _axes(node: Node, axes: Host | None) -> list[int] | None:
-    return node.get("axes") if axes is None else axes.tolist()
+    return node.get("axes") if axes is None else axes.reshape(-1).tolist()
 
 
 def _reshape(node: Node, x: Tensor, shape: Host) -> Tensor:
@@ -43,7 +43,7 @@ def _squeeze(node: Node, x: Tensor, axes: Host | None = None) -> Tensor:
 
 def _unsqueeze(node: Node, x: Tensor, axes: Host) -> Tensor:
     rank = x.dim() + axes.size
-    for axis in sorted(axis % rank for axis in axes.tolist()):
+    for axis in sorted(axis % rank for axis in axes.reshape(-1).tolist()):
         x = x.unsqueeze(axis)
     return x
 
@@ -81,7 +81,8 @@ def _depth_to_space(node: Node, x: Tensor) -> Tensor:
 def _space_to_depth(node: Node, x: Tensor) -> Tensor:
     block = node["blocksize"]
     n, c, h, w = x.shape
-    x = x.reshape(n, c, h // block, block, w // block, block).permute(0, 3, 5, 1, 2, 4)
+    order = (0, 1, 3, 5, 2, 4) if node.get("mode", "DCR") == "CRD" else (0, 3, 5, 1, 2, 4)
+    x = x.reshape(n, c, h // block, block, w // block, block).permute(order)
     return x.reshape(n, c * block**2, h // block, w // block)
 
 
@@ -206,7 +207,7 @@ ROWS: dict[str, Row] = {
     "Trilu": Row(_trilu, host=(1,)),
     "Pad": Row(_pad, host=(1, 2, 3)),
     "CenterCropPad": Row(_center_crop_pad, host=(1,)),
-    "BitCast": Row(_bit_cast),
+    "BitCast": Row(_bit_cast, widen=False),
     "Col2Im": Row(_col2im, host=(1, 2)),
     "NonZero": plain(lambda x: torch.nonzero(x).t()),
 }
