@@ -89,6 +89,11 @@ def outputs_of(program: Any) -> list[str]:
     ]
 
 
+def output_names(count: int) -> list[str]:
+    """The same for so many outputs of which no more is known."""
+    return ["output"] if count == 1 else [f"output_{index}" for index in range(count)]
+
+
 def _path_name(path: tuple[Any, ...]) -> str:
     parts = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path]
     name = ".".join(parts)
@@ -117,6 +122,6 @@ def _owned(model: ir.Model) -> ir.Model:
     for graph in all_graphs(model):
         for value in graph.initializers.values():
             tensor = value.const_value
-            if tensor is not None and not isinstance(tensor, ir.Tensor | ir.StringTensor):
+            if tensor is not None and type(tensor) is not ir.Tensor:  # the exporter's subclass of it looks into torch
                 value.const_value = ir.Tensor(np.array(tensor.numpy()), dtype=tensor.dtype, name=tensor.name)
     return model

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from fewbit.errors import DataError, FewbitError, ModelError, RecipeError
 from fewbit.extras import load_extra
 from fewbit.formats.torch import dynamic
-from fewbit.formats.torch.convert import from_program, from_script, inputs_of, outputs_of
+from fewbit.formats.torch.convert import from_program, from_script, inputs_of, output_names, outputs_of
 from fewbit.formats.torch.dynamic import Shapes
 from fewbit.formats.torch.examples import bind, signature_of
 from fewbit.formats.torch.failures import export_error, first_line, place_of
@@ -167,12 +167,12 @@ def _export_script(script: Any, bound: inspect.BoundArguments, shapes: Shapes) -
     except FewbitError:
         raise
     except Exception as first:  # noqa: BLE001 - as above; it is raised again unless the other exporter can
-        axes = {name: named for name, named in zip(names, shapes.names, strict=True) if named}
         try:
+            axes = {name: named for name, named in zip(names, shapes.names, strict=True) if named}
             model = from_script(script, shapes.arguments, axes)
         except Exception:  # noqa: BLE001 - what the newer exporter says is the more useful of the two
             raise first from None
-        name_by_modules(model, [])
+        name_by_modules(model, output_names(len(model.graph.outputs)))
         return model, names
 
 

@@ -132,7 +132,7 @@ def name_axes(model: ir.Model, names: Mapping[str, Mapping[int, str]]) -> list[s
     for value in model.graph.inputs:
         for axis, name in names.get(str(value.name), {}).items():
             size = value.shape[axis] if value.shape is not None else None
-            if isinstance(size, ir.SymbolicDim):
+            if isinstance(size, ir.SymbolicDim) and not str(size.value).isdigit():
                 renamed.setdefault(str(size.value), name or str(size.value))
             else:
                 fixed.append(f"{value.name}: axis {axis}")

@@ -43,7 +43,7 @@ def bind(signature: inspect.Signature, example: Any, dtype: Any) -> inspect.Boun
     import torch
     from torch.utils import _pytree as tree
 
-    takes = f"forward takes {signature}".replace("typing.", "").replace("torch.Tensor", "Tensor")
+    takes = f"forward takes {_shown(signature)}"
     if example is None:
         raise DataError(
             f"a PyTorch model needs example inputs to be exported: give example_inputs=, or for the command samples with "
@@ -71,3 +71,8 @@ def bind(signature: inspect.Signature, example: Any, dtype: Any) -> inspect.Boun
     if not any(isinstance(leaf, torch.Tensor) for leaf in tree.tree_leaves(bound.arguments)):
         raise DataError(f"the example inputs hold no tensor, so that the model would have no input; {takes}")
     return bound
+
+
+def _shown(signature: inspect.Signature) -> str:
+    """A signature without the quotes of annotations that are strings and the modules of the types."""
+    return str(signature).replace("'", "").replace("torch.", "").replace("typing.", "")

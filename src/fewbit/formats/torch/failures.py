@@ -13,7 +13,7 @@ from typing import Any
 
 from fewbit.errors import ModelError
 
-_OPERATOR = re.compile(r"op='([\w:.]+)'")
+_OPERATOR = re.compile(r"op='([\w.]+)'|UnsupportedOperatorException: ([\w.]+?)(?:\.default)?$", re.MULTILINE)
 _PLACE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 _LONGEST = 200
@@ -30,17 +30,19 @@ _REASONS = (
      "(--dynamic), or take the fixed size out of the code"),
     ("dynamic_shapes", "the dynamic shapes do not fit the example inputs", "name each input and its axes"),
     ("No ONNX function found", "this operator has no form in ONNX", "write it with other operators"),
+    ("UnsupportedOperatorException", "this operator has no form in ONNX", "write it with other operators"),
 )  # fmt: skip
 _UNKNOWN = ("the exporter cannot follow it", "FEWBIT_DEBUG=1 shows all that it says")
 
 
 def export_error(error: BaseException, label: str) -> ModelError:
     """The error to raise from what torch.export, the TorchScript converter or the ONNX exporter raised."""
-    texts = [str(e) for e in chain_of(error)]
-    text = next((t for t in texts if "No ONNX function found" in t), texts[0])
-    reason, remedy = next(((why, do) for words, why, do in _REASONS if any(words in t for t in texts)), _UNKNOWN)
+    texts = [f"{type(one).__name__}: {one}" for one in chain_of(error)]
+    text, reason, remedy = next(
+        ((text, why, do) for words, why, do in _REASONS for text in texts if words in text), (texts[0], *_UNKNOWN)
+    )
     operator = _OPERATOR.search(text)
-    what = f"operator {operator[1]}" if operator else f"{type(error).__name__}: {first_line(text)}"
+    what = f"operator {operator[1] or operator[2]}" if operator else first_line(text)
     return ModelError(f"{label} cannot be exported to ONNX{_place(error)}: {reason} ({what}); {remedy}")
 
 
