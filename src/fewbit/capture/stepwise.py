@@ -18,6 +18,7 @@ from fewbit.capture.probe import Balance, Probe
 from fewbit.capture.shelf import Shelf
 from fewbit.core.affine import fake_quantize
 from fewbit.graph.hub import Hub
+from fewbit.graph.reads import values_read
 from fewbit.runtimes.onnxruntime import SIMULATION, open_session
 from fewbit.spec import QParams
 
@@ -61,7 +62,7 @@ class Stepwise:
         self.known |= self.inputs
         self.done: set[ir.Node] = set()
         self.producers = {str(o.name): node for node in hub.nodes() for o in node.outputs if o.name}
-        self.reads = {node: _read_by(node) for node in hub.nodes()}
+        self.reads = {node: values_read(node) for node in hub.nodes()}
 
     def __enter__(self) -> Stepwise:
         return self
@@ -144,17 +145,6 @@ class Stepwise:
 
 def _names(values: Sequence[ir.Value | None]) -> list[str]:
     return [str(value.name) for value in values if value is not None and value.name]
-
-
-def _read_by(node: ir.Node) -> set[str]:
-    """What a node reads that is computed, in its subgraphs too."""
-    names = {str(v.name) for v in node.inputs if v is not None and v.const_value is None}
-    for attribute in node.attributes.values():
-        graphs = [attribute.as_graph()] if attribute.type == ir.AttributeType.GRAPH else []
-        for graph in graphs:
-            for inner in graph.all_nodes():
-                names |= {str(v.name) for v in inner.inputs if v is not None and v.graph is not graph}
-    return names
 
 
 def _cut(hub: Hub, nodes: set[str], inputs: Sequence[str], outputs: Sequence[str]) -> Hub:
