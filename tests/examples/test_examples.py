@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from fewbit import demo
 from tests.cli.test_bad_input import fewbit
 from tests.conftest import ROOT
@@ -19,6 +21,7 @@ def test_every_example_is_run_here() -> None:
         "quantize_and_compare.py",
         "recipe.yaml",
         "my_task.py",
+        "pytorch.py",
     }
 
 
@@ -28,6 +31,15 @@ def test_quantize_and_compare(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "'QLinearConv': 7" in done.stdout and "dB less than what it reads" in done.stdout
     assert {"digits-int8.onnx", "plan.json"} <= {p.name for p in tmp_path.iterdir()}
+
+
+def test_pytorch(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="onnxscript comes with the extra torch")
+    command = [sys.executable, str(EXAMPLES / "pytorch.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert "features.0 (Conv): integer" in done.stdout and "dB against the module" in done.stdout
+    assert (tmp_path / "net-int8.onnx").is_file()
 
 
 def test_recipe(tmp_path: Path) -> None:

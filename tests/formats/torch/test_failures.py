@@ -42,9 +42,9 @@ class Sparse(nn.Module):
         return x.to_sparse()  # here
 
 
-class Indexed(nn.Module):
+class Lacking(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return [x, x][3]  # here
+        return {"a": x}["b"]  # here
 
 
 def failure(kind: type[InputError], module: nn.Module, *example: Any, **options: Any) -> str:
@@ -84,9 +84,9 @@ def test_what_cannot_be_exported(
 
 
 def test_a_module_that_fails_by_itself() -> None:
-    message = failure(DataError, Indexed(), rows(2))
-    assert f"Indexed itself fails on the example inputs at {here(Indexed())}, in" in message
-    assert "IndexError: list index out of range" in message
+    message = failure(DataError, Lacking(), rows(2))
+    assert f"Lacking itself fails on the example inputs at {here(Lacking())}, in" in message
+    assert "KeyError: 'b'" in message
 
 
 def test_example_inputs_of_wrong_sizes() -> None:
