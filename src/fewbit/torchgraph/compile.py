@@ -73,7 +73,8 @@ class Compiler:
             return None
         view = describe_node(node, opsets)
         if ir.DataType.STRING in (*view.inputs, *view.outputs):
-            return self._refuse(f"{view.op} of strings", view)
+            self._refuse(f"{view.op} of strings", view)
+            return None
         row = find_row(view)
         if row is None:
             return self._call(node, view)
@@ -89,7 +90,8 @@ class Compiler:
         body = function_body(node, view.opset)
         if body is None:
             version = f"{view.domain or 'ai.onnx'} {view.opset}"
-            return self._refuse(f"{view.op} of opset {version}", view)
+            self._refuse(f"{view.op} of opset {version}", view)
+            return None
         step = self._finish(node, view, _CALL, {"body": self.graph(body.graph, body.opset_imports)})
         return replace(step, outputs=tuple(name for name in step.outputs if name))  # the body makes only those
 

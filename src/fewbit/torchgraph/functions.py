@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -44,7 +45,7 @@ def function_body(node: ir.Node, opset: int) -> ir.Model | None:
 
 
 def _definition(
-    schema: onnx.defs.OpSchema, call: onnx.NodeProto, opset: int, types: Sequence[onnx.TypeProto]
+    schema: Any, call: onnx.NodeProto, opset: int, types: Sequence[onnx.TypeProto]
 ) -> onnx.FunctionProto | None:
     versions = [v for v in schema.context_dependent_function_opset_versions if v <= opset]
     if versions:

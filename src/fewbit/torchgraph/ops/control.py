@@ -8,30 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewbit.torchgraph.dtypes import to_tensor, torch_dtype
-from fewbit.torchgraph.node import Body, Node, Row, Value
-
-
-def _tensor(value: Value) -> Tensor:
-    if isinstance(value, np.ndarray):
-        return to_tensor(value)
-    if not isinstance(value, Tensor):
-        raise TypeError("a sequence or an empty optional cannot be stacked")
-    return value
-
-
-def _number(value: Value) -> int | bool:
-    return value.item()  # type: ignore[union-attr]
+from fewbit.torchgraph.dtypes import torch_dtype
+from fewbit.torchgraph.node import Body, Node, Row, Value, as_tensor, number
 
 
 def _if(node: Node, bodies: Mapping[str, Body], condition: Value) -> tuple[Value, ...]:
-    return bodies["then_branch" if _number(condition) else "else_branch"]()
+    return bodies["then_branch" if number(condition) else "else_branch"]()
 
 
 def _stack(node: Node, output: int, parts: Sequence[Value], axis: int = 0) -> Tensor:
     """What a body gave at each iteration, along a new axis. After no iteration its sizes are not known, and are left out."""
     if parts:
-        return torch.stack([_tensor(part) for part in parts], axis)
+        return torch.stack([as_tensor(part) for part in parts], axis)
     dtype = node.outputs[output]
     return torch.zeros(0, dtype=None if dtype is None else torch_dtype(dtype))
 
@@ -40,12 +28,12 @@ def _loop(
     node: Node, bodies: Mapping[str, Body], most: Value = None, condition: Value = None, *states: Value
 ) -> tuple[Value, ...]:
     """body(iteration, condition, *states) -> (condition, *states, *what is collected)."""
-    limit = None if most is None else int(_number(most))
+    limit = None if most is None else int(number(most))
     carried: tuple[Value, ...] = states
     collected: list[list[Value]] = [[] for _ in range(len(node.outputs) - len(states))]
     going: Value = np.asarray(True) if condition is None else condition
     iteration = 0
-    while (limit is None or iteration < limit) and _number(going):
+    while (limit is None or iteration < limit) and number(going):
         going, *made = bodies["body"](np.asarray(iteration, np.int64), going, *carried)
         carried = tuple(made[: len(states)])
         for parts, value in zip(collected, made[len(states) :], strict=False):
@@ -58,7 +46,7 @@ def _loop(
 def _scan(node: Node, bodies: Mapping[str, Body], *inputs: Value) -> tuple[Value, ...]:
     """body(*states, *one slice of each scanned input) -> (*states, *one slice of each scanned output)."""
     scanned = node["num_scan_inputs"]
-    carried, sources = inputs[: len(inputs) - scanned], [_tensor(v) for v in inputs[len(inputs) - scanned :]]
+    carried, sources = inputs[: len(inputs) - scanned], [as_tensor(v) for v in inputs[len(inputs) - scanned :]]
     count = len(node.outputs) - len(carried)
     in_axes, in_backward = node.get("scan_input_axes") or [0] * scanned, node.get("scan_input_directions")
     out_axes, out_backward = node.get("scan_output_axes") or [0] * count, node.get("scan_output_directions")

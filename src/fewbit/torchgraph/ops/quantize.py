@@ -7,6 +7,7 @@ They compute what the runtime computes, so the rounding passes no gradient; trai
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -32,16 +33,14 @@ def _spread(values: Tensor, x: Tensor, axis: int, block: int) -> Tensor:
     return values.reshape(shape)
 
 
-def _range(dtype: ir.DataType) -> tuple[int, int] | None:
-    """Lowest and highest integer; None for floats."""
-    if dtype.is_floating_point():
-        return None
+def _range(dtype: ir.DataType) -> tuple[int, int]:
+    """Lowest and highest integer."""
     bits = INTEGER_BITS.get(dtype, torch.iinfo(torch_dtype(dtype)).bits)
     return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if dtype.is_signed() else (0, (1 << bits) - 1)
 
 
 def _to_integers(x: Tensor, zero_point: Tensor | float, dtype: ir.DataType) -> Tensor:
-    low, high = _range(dtype)  # type: ignore[misc]
+    low, high = _range(dtype)
     return torch.clamp(torch.round(x) + zero_point, low, high).to(torch_dtype(dtype))
 
 
@@ -101,9 +100,8 @@ def _matmul_integer(
     return torch.matmul(_shifted(a, a_zero, -2), _shifted(b, b_zero, -1)).to(torch.int32)
 
 
-def _qlinear_conv(node: Node, x: Tensor, x_scale: Tensor, x_zero: Tensor, w: Tensor, *rest: Tensor | None) -> Tensor:
+def _qlinear_conv(node: Node, x: Tensor, x_scale: Tensor, x_zero: Tensor, w: Tensor, *rest: Any) -> Tensor:
     w_scale, w_zero, y_scale, y_zero, bias = [*rest, None][:5]
-    assert w_scale is not None and y_scale is not None and y_zero is not None  # required by the operator
     sums = convolve(node, _shifted(x, x_zero, 1), _shifted(w, w_zero, 0), None if bias is None else bias.double())
     factor = x_scale * _spread(w_scale, sums, 1, 0) / y_scale
     return _requantize(node, sums.float() * factor, y_zero)

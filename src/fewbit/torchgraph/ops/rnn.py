@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,9 +19,9 @@ _ACTIVATIONS: dict[str, tuple[Callable[..., Tensor], tuple[float, ...]]] = {
     "relu": (torch.relu, ()),
     "softsign": (functional.softsign, ()),
     "softplus": (functional.softplus, ()),
-    "leakyrelu": (lambda x, alpha: functional.leaky_relu(x, alpha), (0.01,)),
+    "leakyrelu": (functional.leaky_relu, (0.01,)),
     "thresholdedrelu": (lambda x, alpha: torch.where(x >= alpha, x, torch.zeros_like(x)), (1.0,)),
-    "elu": (lambda x, alpha: functional.elu(x, alpha), (1.0,)),
+    "elu": (functional.elu, (1.0,)),
     "affine": (lambda x, alpha, beta: alpha * x + beta, (1.0, 0.0)),
     "scaledtanh": (lambda x, alpha, beta: alpha * torch.tanh(beta * x), (1.0, 1.0)),
     "hardsigmoid": (lambda x, alpha, beta: torch.clamp(alpha * x + beta, 0, 1), (0.2, 0.5)),
@@ -38,7 +39,10 @@ class _Cell:
     def __init__(self, node: Node, w: Tensor, r: Tensor, b: Tensor | None, functions: Sequence[Activation]) -> None:
         self.node, self.w, self.r = node, w, r
         self.functions = functions
-        self.b_input, self.b_state = (None, None) if b is None else b.chunk(2)
+        self.b_input: Tensor | None = None
+        self.b_state: Tensor | None = None
+        if b is not None:
+            self.b_input, self.b_state = b.chunk(2)
         self.clip = node.get("clip")
 
     def bound(self, x: Tensor) -> Tensor:
@@ -125,9 +129,13 @@ def _functions(node: Node, default: Sequence[str], directions: int) -> list[list
     for name in names:
         run, defaults = _ACTIVATIONS[name]
         values = [next(given, value) for given, value in zip((alphas, betas), defaults, strict=False)]
-        made.append(lambda x, run=run, values=values: run(x, *values))
+        made.append(partial(_with, run, values))
     count = len(default)
     return [made[count * d : count * (d + 1)] for d in range(directions)]
+
+
+def _with(run: Callable[..., Tensor], values: Sequence[float], x: Tensor) -> Tensor:
+    return run(x, *values)
 
 
 def _layer(

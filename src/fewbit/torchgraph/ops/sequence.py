@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from fewbit.torchgraph.dtypes import to_tensor
-from fewbit.torchgraph.node import Host, Node, Row, Value
-
-
-def _tensor(value: Any) -> Tensor:
-    return to_tensor(value) if isinstance(value, np.ndarray) else value
+from fewbit.torchgraph.node import Host, Node, Row, Value, as_tensor, number
 
 
 def _insert(node: Node, sequence: list[Value], value: Value, position: Value = None) -> list[Value]:
-    place = len(sequence) if position is None else int(position.item())  # type: ignore[union-attr]
+    place = len(sequence) if position is None else number(position)
     place = place + len(sequence) if place < 0 else place
     return [*sequence[:place], value, *sequence[place:]]
 
 
 def _erase(node: Node, sequence: list[Value], position: Value = None) -> list[Value]:
-    place = (-1 if position is None else int(position.item())) % len(sequence)  # type: ignore[union-attr]
+    place = (-1 if position is None else number(position)) % len(sequence)
     return [*sequence[:place], *sequence[place + 1 :]]
 
 
 def _concat(node: Node, sequence: list[Value]) -> Tensor:
-    parts = [_tensor(v) for v in sequence]
+    parts = as_tensor(sequence)
     return torch.stack(parts, node["axis"]) if node["new_axis"] else torch.cat(parts, node["axis"])
 
 
@@ -43,7 +36,7 @@ def _split(node: Node, x: Tensor, sizes: Host | None = None) -> list[Tensor]:
 ROWS: dict[str, Row] = {
     "SequenceEmpty": Row(lambda node: []),
     "SequenceConstruct": Row(lambda node, *inputs: list(inputs), either=(-1,)),
-    "SequenceAt": Row(lambda node, sequence, position: sequence[int(position.item())], either=(-1,)),
+    "SequenceAt": Row(lambda node, sequence, position: sequence[number(position)], either=(-1,)),
     "SequenceLength": Row(lambda node, sequence: np.asarray(len(sequence), np.int64), either=(-1,)),
     "SequenceInsert": Row(_insert, either=(-1,)),
     "SequenceErase": Row(_erase, either=(-1,)),

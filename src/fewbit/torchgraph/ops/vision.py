@@ -121,7 +121,7 @@ def _corners(boxes: Host, centred: bool) -> NDArray[np.float32]:
 
 
 def _suppress(boxes: NDArray[np.float32], scores: Host, overlap: float, least: Host | None) -> list[int]:
-    left = np.argsort(-scores, kind="stable")
+    left = np.argsort(-scores.astype(np.float64), kind="stable")
     if least is not None:
         left = left[scores[left] > least.item()]
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], -1)
