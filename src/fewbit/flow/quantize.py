@@ -149,7 +149,7 @@ def quantize(
     chosen = target_for(target)
     if effort not in EFFORTS:
         raise RecipeError(f"effort {effort!r} does not exist; use {', '.join(EFFORTS)}")
-    _check_output(out, model)
+    check_output(out, model)
     source = (
         None
         if data is None
@@ -251,7 +251,7 @@ def _check_plan(plan: Plan, hub: Hub, target: str) -> None:
         raise PlanError(f"the plan is for target {plan.target}, not {target}; give --target {plan.target}")
 
 
-def _check_output(out: str | Path | None, model: Any) -> None:
+def check_output(out: str | Path | None, model: Any) -> None:
     """Fail before the work, not after it."""
     if out is None:
         return

@@ -18,7 +18,6 @@ from fewbit.core.affine import MIN_SCALE, block_grid
 from fewbit.errors import RecipeError
 from fewbit.spec import QParams
 
-
 _HALF = torch.finfo(torch.float16)
 
 
