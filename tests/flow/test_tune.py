@@ -115,7 +115,9 @@ fewbit.tune(model, data, "w2a8", epochs=4, batch=8, session=session)
 def test_a_killed_run_goes_on_to_the_same_result(convs: Path, images: np.ndarray, tmp_path: Path) -> None:
     data, session = tmp_path / "x.npz", tmp_path / "session"
     np.savez(data, x=images)
-    done = subprocess.run([sys.executable, "-c", _RUN, convs, data, session, "kill"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN, convs, data, session, "kill"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     whole = fewbit.tune(convs, data, "w2a8", epochs=4, batch=8)
     resumed = fewbit.tune(convs, data, "w2a8", epochs=4, batch=8, session=session, resume=True)

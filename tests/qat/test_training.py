@@ -200,7 +200,7 @@ def test_without_quantization_it_is_the_float_model(net: Any, prepared: Any) -> 
         # weights lie where they round to the integers of the plan, up to half a step from where they were
         assert float((net(images()) - off).norm() / off.norm()) < 0.02
     train(prepared)
-    assert all(q.step.grad is None for q in prepared.quantized.quantizers())
+    assert all(q.step.grad is None for q in prepared.quantizers())
     assert not same(prepared, _enabled(copy.deepcopy(prepared)))
 
 

@@ -71,8 +71,8 @@ def test_a_module_gives_what_the_exported_model_gives(digits_module: QuantizedGr
 
 def test_layers_are_exact(digits_module: QuantizedGraph) -> None:
     found = list(layers(digits_module, images(1)[0]))
-    assert {layer.op for layer in found if layer.exact is not None} == {"Conv", "Gemm"}
-    assert sum(layer.exact is not None for layer in found) >= 8
+    assert {layer.op for layer in found if layer.exact is not None} == {"Conv"}
+    assert sum(layer.exact is not None for layer in found) >= 7
     assert [layer for layer in found if layer.exact] == []
 
 

@@ -51,7 +51,7 @@ def exact_layer(hub: Hub, plan: Plan, node: ir.Node, x: Tensor) -> Tensor:
     given = plan.biases.get(str(node.name))
     if given is None:
         constant = node_bias(hub, node)
-        given = np.zeros(1) if constant is None else np.asarray(balanced_bias(plan, node, constant), np.float32)
+        given = np.zeros(1, np.float32) if constant is None else balanced_bias(plan, node, constant).astype(np.float32)
     bias = torch.from_numpy(accumulator_bias(np.broadcast_to(given, sizes), step).astype(np.float64))
     centred = x.to(torch.float64) - float(source.zero_point)
     if node.op_type == "Conv":

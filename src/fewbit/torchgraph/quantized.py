@@ -25,8 +25,8 @@ from fewbit.stages.scale_weights import stores_float16
 from fewbit.torchgraph.fake_quantize import FakeQuantize
 from fewbit.torchgraph.module import GraphModule, to_torch
 
-# Of a step. Latent weights start at most so far from the integers of the plan: those that were not rounded to the nearest would
-# otherwise start where the first updates move them back (the loss of ResNet-20 at 2 bits rose eightfold in 15 updates at 0.49).
+# Of a step. Latent weights start at most so far from the integers of the plan: those that were not rounded to the nearest
+# would otherwise start where the first updates move them back (ResNet-20 at 2 bits: eight times the loss after 15 at 0.49).
 _WITHIN = 0.25
 _BIAS_FORMS = ("integer", "dynamic", "weight_only", "storage")  # whose biases the lowering takes from the plan
 _INT32 = 2.0**31 - 1
