@@ -24,10 +24,10 @@ LISTED = Path(__file__).with_name("node_failures.tsv")
 
 EDGE_OPS: dict[str, str] = {
     "elementwise": (
-        "Abs Acos Add Asin Atan Ceil Celu Clip Cos Div Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid "
-        "HardSwish LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg PRelu Pow Reciprocal Relu Round Selu Sigmoid Sign Sin "
-        "Softplus Softsign Sqrt Sub Sum SwiGLU Swish Tan Tanh ThresholdedRelu Where And Or Not Xor IsNaN IsInf BitShift "
-        "BitwiseAnd BitwiseOr BitwiseXor BitwiseNot Cast CastLike "
+        "Abs Acos Add Asin Atan Ceil Celu Clip Cos Div Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual "
+        "HardSigmoid HardSwish LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg PRelu Pow Reciprocal "
+        "Relu Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt Sub Sum SwiGLU Swish Tan Tanh ThresholdedRelu "
+        "Where And Or Not Xor IsNaN IsInf BitShift BitwiseAnd BitwiseOr BitwiseXor BitwiseNot Cast CastLike "
     ),
     "along axes": (
         "ArgMax ArgMin CumSum LogSoftmax ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin "
