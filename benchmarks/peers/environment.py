@@ -8,7 +8,15 @@ from pathlib import Path
 
 TORCH = "torch==2.13.0"
 PACKAGES: dict[str, tuple[str, ...]] = {
-    "ort": ("onnxruntime==1.32.0", "onnx==1.23.2", "nncf==3.4.0", "openvino==2026.4.1", "pillow", "psutil"),
+    "ort": (
+        "onnxruntime==1.32.0",
+        "onnx==1.23.2",
+        "onnx-ir==1.1.0",
+        "nncf==3.4.0",
+        "openvino==2026.4.1",
+        "pillow",
+        "psutil",
+    ),
     "aimet": ("aimet-onnx==2.42.0", "onnxruntime==1.32.0", "onnxsim", "pillow", "psutil"),
 }
 """Environment → its packages; those of AIMET and NNCF do not go together."""

@@ -11,6 +11,7 @@ import pytest
 import fewbit
 from fewbit.core.weights.pairs import saturating_pairs
 from fewbit.core.weights.rows import weight_rows
+from fewbit.errors import DataError
 from fewbit.flow.repair import DEFAULT_MIN_SQNR
 from fewbit.graph.load import load
 from fewbit.graph.ops import weight_of
@@ -369,3 +370,19 @@ def test_nan_that_float_gives_too_is_no_fault_of_the_quantized_model(tmp_path: P
     b.node("Concat", [part, b.node("Div", [b.node("Mul", [part, zero]), zero])], "y", axis=-1)
     model = b.save(tmp_path / "m.onnx", {"x": ("N", 32)}, ["y"])
     assert fewbit.quantize(model, recipe="int8-weights").verification is not None
+
+
+def test_samples_run_in_batches_where_the_model_takes_them(digits: Path, samples: Path, tmp_path: Path) -> None:
+    several, single = (fewbit.quantize(digits, samples, batch=n, limit=20, verify=False).plan for n in (None, 1))
+    assert (several.calibration["samples"], several.calibration["batch"]) == (20, 8)
+    assert (single.calibration["samples"], single.calibration["batch"]) == (20, 1)
+    assert "one_by_one" not in single.calibration
+    b = Builder()
+    b.node("Relu", [b.node("Conv", ["x", b.weight(8, 3, 3, 3)])], "y")
+    fixed, feeds = b.save(tmp_path / "m.onnx", {"x": (1, 3, 9, 9)}, ["y"]), normal(4, x=(1, 3, 9, 9))
+    unasked, asked = (fewbit.quantize(fixed, feeds, batch=n, verify=False).plan for n in (None, 4))
+    why = "the first axis of input x is fixed to 1"
+    assert unasked.calibration["one_by_one"] == asked.calibration["one_by_one"] == why
+    assert [note for note in asked.notes if note not in unasked.notes] == [f"samples run one by one: {why}"]
+    with pytest.raises(DataError, match="batch 0 holds no sample"):
+        fewbit.quantize(fixed, feeds, batch=0)

@@ -56,3 +56,27 @@ def balance_factors(
             best, least = factors, noise
     gain = 10 * np.log10(plain / least) if least > 0 else 0.0
     return best.astype(np.float32), float(gain)
+
+
+def channel_shift(
+    low: NDArray[np.float64], high: NDArray[np.float64], bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> tuple[NDArray[np.float64], float]:
+    """What to take off each channel so that one range holds all of them best, and how many dB the range then shrinks.
+
+    z_c = (high_c + low_c) / 2 centres every channel (Wei et al. 2023, "Outlier Suppression+", equation 3). Where a function
+    with bounds makes the values, what goes into it is shifted and its bounds stay: a channel gives up at most what lies
+    between a bound and its own extreme, and nothing if it reaches one (Nagel et al. 2019, equation 15, by the extremes).
+
+    Args:
+        low, high: extremes of each channel, shape (C,). bounds: of the function that makes the values.
+
+    Returns:
+        (shift of shape (C,), 20·log10 of the old range by the new one; both ranges hold zero).
+    """
+    floor, ceiling = bounds
+    shift = np.clip((low + high) / 2, high - ceiling, low - floor)
+    shift[(low <= floor) | (high >= ceiling)] = 0.0
+    before = max(high.max(), 0.0) - min(low.min(), 0.0)
+    after = max((high - shift).max(), 0.0) - min((low - shift).min(), 0.0)
+    gain = 20 * np.log10(before / after) if after > 0.0 else 0.0
+    return shift, float(gain)

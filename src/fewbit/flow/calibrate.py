@@ -12,27 +12,33 @@ from numpy.typing import NDArray
 
 from fewbit.capture.collect import collect
 from fewbit.capture.grid import GridFinder
-from fewbit.capture.shift import mean_shifts
+from fewbit.capture.range_errors import range_errors
+from fewbit.core.excerpt import Excerpt
 from fewbit.core.stats import TensorStats
 from fewbit.data import DataSource
 from fewbit.flow.common import hub_inputs, no_samples, some
+from fewbit.flow.outputs import output_sqnr
 from fewbit.formats.onnx.lower import lower
 from fewbit.graph.facts import state_inputs
 from fewbit.graph.hub import Hub
-from fewbit.plan.plan import Plan, SitePlan
+from fewbit.plan.plan import Plan, Rewrite, SitePlan
 from fewbit.plan.recipe import Recipe
 from fewbit.plan.resolve import resolve
+from fewbit.plan.rewrites import rewritten
 from fewbit.plan.wiring import integer_source
 from fewbit.progress import Progress
 from fewbit.stages.balance import balance
 from fewbit.stages.choose_ranges import choose_ranges
 from fewbit.stages.correct_bias import correct_biases, corrected
+from fewbit.stages.judge_ranges import judge_ranges, questions
+from fewbit.stages.rotate_stream import stream_rotation
 from fewbit.stages.round_weights import not_rounded, round_weights, rounded_nodes, weight_size
 from fewbit.stages.scale_weights import scale_weights
+from fewbit.stages.shift_channels import channel_shifts
 from fewbit.targets import Target
 
-_SHIFT_SAMPLES = 12  # means over positions converge fast
-_REBALANCE_SAMPLES = 8  # for the shape of a distribution whose extremes are known
+_BATCH = 8  # takes a quarter to a half off the pass of a small network; more gain little (docs/benchmarks.md)
+_JUDGING_SAMPLES, _CONFIRMING_SAMPLES = 16, 32
 _SMALL = 1 << 19  # weights up to which rounding takes a few seconds at most, so that it is done for 8 bits too
 
 
@@ -65,28 +71,39 @@ EFFORTS = {
 class Calibrator:
     """Makes plans of one graph for one target, and keeps what the samples showed between them.
 
-    source: None where no samples were given; plans that need some are refused.
+    original: the graph as it was given; `hub` is what the rewrites of its recipe make of it.
+    source: None where no samples were given; plans that need some are refused. batch: how many of them may run at
+    once (None: 8; where that is not possible, no note says so).
     """
 
-    hub: Hub
+    original: Hub
     target: Target
     threads: int
     progress: Progress
     effort: Effort = EFFORTS["standard"]
     source: DataSource | None = None
+    batch: int | None = None
     stats: dict[str, TensorStats] = field(default_factory=dict)
+    excerpts: dict[str, Excerpt] = field(default_factory=dict)
     grids: dict[str, float] = field(default_factory=dict)
+    rewrites: tuple[Rewrite, ...] = ()
+    _at_once: int = 1
+    _one_by_one: str | None = None
     _lowered: tuple[Mapping[str, SitePlan], ir.Model] | None = None
+
+    def __post_init__(self) -> None:
+        self.hub = self.original
 
     def lower(self, plan: Plan) -> ir.Model:
         """The quantized model of a plan; that of the last plan is kept."""
         if self._lowered is None or self._lowered[0] is not plan.sites:
-            self._lowered = (plan.sites, lower(self.hub, plan))
+            self._lowered = (plan.sites, lower(self.original, plan))
         return self._lowered[1]
 
     def plan(self, recipe: Recipe) -> Plan:
         """The recipe's plan, with all numbers."""
-        plan = resolve(self.hub, recipe, self.target)
+        self._rewrite(recipe)
+        plan = self._resolved(recipe)
         if not plan.edges():
             if self.source is not None:
                 self._look(plan, self.source)
@@ -95,11 +112,59 @@ class Calibrator:
             raise no_samples(f"recipe {plan.recipe}")
         self._look(plan, self.source)
         samples = max((seen.samples for seen in self.stats.values()), default=0)
-        plan = replace(plan, calibration={"samples": samples, "source": self.source.description})
+        calibration = {"samples": samples, "source": self.source.description, "batch": self._at_once}
+        if self._one_by_one is not None:
+            calibration["one_by_one"] = self._one_by_one
+            if self.batch is not None:
+                plan = replace(plan, notes=(*plan.notes, f"samples run one by one: {self._one_by_one}"))
+        plan = replace(plan, calibration=calibration)
         plan = balance(self.hub, plan, self.stats)
-        plan = choose_ranges(plan, {**self.stats, **self._divided(plan, self.source)}, self.grids)
-        shifts = self._shifts(plan, self.source) if self.effort.shifts else {}
-        return self._round(correct_biases(self.hub, scale_weights(self.hub, plan), self.stats, shifts))
+        stats = {**self.stats, **self._divided(plan)}
+        plan = choose_ranges(plan, stats, self.grids)
+        return self._round(self._judged(plan, stats, self.source))
+
+    def _resolved(self, recipe: Recipe) -> Plan:
+        plan = resolve(self.hub, recipe, self.target)
+        return replace(plan, fingerprint=self.original.fingerprint(), rewrites=self.rewrites)
+
+    def _rewrite(self, recipe: Recipe) -> None:
+        """Make the rewrites that the recipe asks for, once: all plans of this job are for the graph that they give."""
+        if self.rewrites or not recipe.rewrites:
+            return
+        if "rotate" in recipe.rewrites:
+            self._apply(stream_rotation(self.hub))
+        plan = resolve(self.hub, recipe, self.target)
+        if "shift" in recipe.rewrites and plan.edges() and self.source is not None:
+            self._look(plan, self.source)
+            self._apply(channel_shifts(self.hub, plan, self.stats, self.grids))
+
+    def _apply(self, rewrites: tuple[Rewrite, ...]) -> None:
+        self.hub = rewritten(self.hub, rewrites)
+        self.rewrites += rewrites
+
+    def _judged(self, plan: Plan, stats: Mapping[str, TensorStats], source: DataSource) -> Plan:
+        """The plan with the ranges that are left to the layers that read them, if on samples that had no say in it the
+        outputs are no worse for it."""
+        if not any(site.method == "auto" for site in plan.edges().values()):
+            return self._corrected(plan)
+        feeds = list(islice(source.feeds(), _JUDGING_SAMPLES + _CONFIRMING_SAMPLES))
+        judging, confirming = feeds[: len(feeds) // 3], feeds[len(feeds) // 3 :]
+        plain = self._corrected(judge_ranges(plan, [], {}))
+        asked = questions(self.hub, scale_weights(self.hub, plan), stats) if len(judging) > 1 else []
+        if not asked:
+            return plain
+        errors = range_errors(self.hub, asked, judging, threads=self.threads)
+        judged = self._corrected(judge_ranges(plan, asked, errors))
+        before, after = (output_sqnr(self.hub, self.lower(p), confirming, self.states()) for p in (plain, judged))
+        if after >= before:
+            return judged
+        note = f"ranges that are better for their readers are not for the outputs ({before:.1f} dB, {after:.1f} dB with them)"
+        return replace(plain, notes=(*plain.notes, f"{note}: least squared errors kept"))
+
+    def _corrected(self, plan: Plan) -> Plan:
+        """The plan with its weights scaled and its biases corrected."""
+        shifts = self._shifts(plan) if self.effort.shifts else {}
+        return correct_biases(self.hub, scale_weights(self.hub, plan), self.stats, shifts)
 
     def _round(self, plan: Plan) -> Plan:
         """The plan with its weights rounded by the outputs of their layers, where there are samples and that pays: those of
@@ -150,32 +215,38 @@ class Calibrator:
         finder = GridFinder(info.name for info in hub_inputs(self.hub) if info.name in sites)
         with self.progress.task("calibrating", source.count) as advance:
             feeds = finder.watch(source.feeds())
-            self.stats |= collect(
-                self.hub, sites, feeds, max_values=self.effort.values, threads=self.threads, advance=advance
+            seen = collect(
+                self.hub,
+                sites,
+                feeds,
+                max_values=self.effort.values,
+                batch=_BATCH if self.batch is None else self.batch,
+                threads=self.threads,
+                advance=advance,
             )
+        self._at_once, self._one_by_one = max(self._at_once, seen.batch), self._one_by_one or seen.one_by_one
+        self.stats |= seen.stats
+        self.excerpts |= seen.excerpts
         self.grids |= finder.found()
 
-    def _divided(self, plan: Plan, source: DataSource) -> dict[str, TensorStats]:
-        """Statistics of the balanced edges after division, from a few samples; their extremes from all of them."""
-        factors = {name: site.balance for name, site in plan.edges().items() if site.balance is not None}
-        if not factors:
-            return {}
-        sites = {name: plan.sites[name].channel_axis for name in factors}
-        feeds = islice(source.feeds(), _REBALANCE_SAMPLES)
-        seen = collect(self.hub, sites, feeds, threads=self.threads, factors=factors)
-        for name, divided in seen.items():
-            divided.channel_min = self.stats[name].channel_min / factors[name]
-            divided.channel_max = self.stats[name].channel_max / factors[name]
-        return seen
+    def _divided(self, plan: Plan) -> dict[str, TensorStats]:
+        """Statistics of the balanced edges after division."""
+        return {
+            name: self.stats[name].divided(site.balance, self.excerpts[name].histogram(site.balance))
+            for name, site in plan.edges().items()
+            if site.balance is not None
+        }
 
-    def _shifts(self, plan: Plan, source: DataSource) -> dict[str, NDArray[np.float64]]:
+    def _shifts(self, plan: Plan) -> dict[str, NDArray[np.float64]]:
         """How far quantization moves the channel means of the inputs of nodes whose bias is corrected."""
-        sites = {}
+        shifts = {}
         for node in self.hub.nodes():
             value = node.inputs[0] if node.inputs else None
             if value is None or not corrected(plan, node):
                 continue
             site = integer_source(plan, value)
             if site is not None and site.params is not None and site.params.spec.dtype.bits <= 8:
-                sites[str(value.name)] = (1 if node.op_type == "Conv" else -1, site.params, site.balance)
-        return mean_shifts(self.hub, sites, islice(source.feeds(), _SHIFT_SAMPLES), threads=self.threads)
+                moved = self.excerpts[str(value.name)].shifts(site.params, site.balance)
+                if moved is not None:
+                    shifts[str(value.name)] = moved
+        return shifts

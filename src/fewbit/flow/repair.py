@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -15,14 +14,14 @@ from fewbit.capture.collect import site_shapes
 from fewbit.capture.noise import noise_of_nodes
 from fewbit.flow.calibrate import Calibrator
 from fewbit.flow.common import NAMED, some
-from fewbit.graph.answers import decisions, squashed_outputs
+from fewbit.flow.outputs import output_sqnr, score_views
+from fewbit.graph.answers import decisions
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
-from fewbit.measure.answers import Views, answers_at_risk, scores_of_sigmoid, scores_of_softmax
+from fewbit.measure.answers import answers_at_risk
 from fewbit.plan.plan import Plan
 from fewbit.plan.recipe import Recipe
 from fewbit.runtimes.onnxruntime import Feed, open_session
-from fewbit.runtimes.verify import compare_outputs
 from fewbit.stages.repair import perturbations, worst_nodes
 
 _CHECK_SAMPLES = 16
@@ -109,19 +108,13 @@ class _Judge:
 
     job: Calibrator
     ignore: Collection[str]
-    views: Views = field(init=False)
 
     def __post_init__(self) -> None:
-        self.views = {
-            name: partial(scores_of_softmax, axis=squash.axis) if squash.kind == "softmax" else scores_of_sigmoid
-            for name, squash in squashed_outputs(self.job.hub).items()
-        }
+        self.views = score_views(self.job.hub)
 
     def sqnr(self, plan: Plan, feeds: Sequence[Feed]) -> float:
-        """The least SQNR in dB over the numeric outputs, in the runtime."""
-        sessions = open_session(self.job.hub.model), open_session(self.job.lower(plan))
-        outputs = compare_outputs(*sessions, feeds, self.views)
-        return min((o.sqnr for o in outputs if o.per_sample and o.name not in self.ignore), default=float("inf"))
+        """The least SQNR in dB over the outputs that count."""
+        return output_sqnr(self.job.hub, self.job.lower(plan), feeds, self.ignore)
 
     def noise(self, plan: Plan, feeds: Sequence[Feed]) -> dict[str, float]:
         """Node → the noise-to-signal ratio that it alone brings to the outputs."""

@@ -9,7 +9,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from fewbit.errors import ModelError
 from fewbit.graph.edit import integers, is_op, real, set_constant, text
+from fewbit.graph.facts import bias_add, bias_index
 from fewbit.graph.hub import Hub, shape_of
 from fewbit.graph.ops import Weight, weight_of
 
@@ -47,7 +49,7 @@ def scale_output(hub: Hub, node: ir.Node, weight: Weight, factor: Vector, shift:
     """
     if node.op_type == "MatMul" and shift.any():
         return f"{node.name} is a MatMul, which has no bias"
-    bias, obstacle = _bias(hub, node, weight)
+    bias, obstacle = output_bias(hub, node, weight)
     if bias is None:
         return obstacle
     new_weight = _scaled(hub, node, weight, weight.out_axis, factor, grouped=node.op_type == "ConvTranspose")
@@ -70,7 +72,7 @@ def scale_input(hub: Hub, node: ir.Node, weight: Weight, factor: Vector, shift: 
             any(integers(node, "pads", [0])) or text(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")
         ):
             return f"{node.name} pads with zeros, which the shift would have to change"
-    bias, obstacle = _bias(hub, node, weight)
+    bias, obstacle = output_bias(hub, node, weight)
     if bias is None:
         return obstacle
     array = np.asarray(weight.value.const_value.numpy(), np.float64)  # type: ignore[union-attr]
@@ -78,6 +80,32 @@ def scale_input(hub: Hub, node: ir.Node, weight: Weight, factor: Vector, shift: 
         bias = bias + _response(node, weight, array, shift)
     new_weight = _scaled(hub, node, weight, weight.in_axis, factor, grouped=node.op_type == "Conv")
     return _write(hub, node, new_weight, None if node.op_type == "MatMul" else bias)
+
+
+def shift_output(hub: Hub, node: ir.Node, shift: Vector) -> None:
+    """Make a Conv, Gemm, or MatMul that an addition of a constant follows, compute y + shift, one number an output channel.
+    It must have a bias that `output_bias` can tell."""
+    weight, reason = foldable_weight(node)
+    add = bias_add(node)
+    if add is not None:
+        index = bias_index(add, node)
+        held = np.asarray(hub.constant(add.inputs[index]), np.float64)
+        set_constant(hub, add, index, (held + shift.reshape(held.shape)).astype(np.float32), f"{add.name}_bias")
+        return
+    bias = None if weight is None else output_bias(hub, node, weight)[0]
+    if bias is None:
+        raise ModelError(f"{node.name} cannot be shifted: {reason or 'its bias is not constant'}")
+    set_constant(hub, node, 2, (bias + shift).astype(np.float32), f"{node.outputs[0].name}_bias")
+    node.attributes.pop("beta", None)
+
+
+def absorb_input_shift(hub: Hub, node: ir.Node, shift: Vector) -> None:
+    """Make the node, which is given x - shift from now on, compute what it did with x. A convolution must not pad."""
+    weight, reason = foldable_weight(node)
+    if weight is None:
+        raise ModelError(f"{node.name} cannot absorb a shift: {reason}")
+    array = np.asarray(weight.value.const_value.numpy(), np.float64)  # type: ignore[union-attr]
+    shift_output(hub, node, _response(node, weight, array, shift))
 
 
 def _scaled(
@@ -98,7 +126,7 @@ def _scaled(
 
 def _response(node: ir.Node, weight: Weight, array: NDArray[np.float64], shift: Vector) -> Vector:
     """What a constant input gives, for each output channel."""
-    if node.op_type == "Gemm":
+    if node.op_type in ("Gemm", "MatMul"):
         alpha = real(node, "alpha", 1.0)
         return alpha * (array @ shift if weight.in_axis == 1 else shift @ array)
     sums = array.reshape(array.shape[0], array.shape[1], -1).sum(-1)
@@ -107,7 +135,7 @@ def _response(node: ir.Node, weight: Weight, array: NDArray[np.float64], shift: 
     return (sums * per_group).sum(1)
 
 
-def _bias(hub: Hub, node: ir.Node, weight: Weight) -> tuple[Vector | None, str]:
+def output_bias(hub: Hub, node: ir.Node, weight: Weight) -> tuple[Vector | None, str]:
     """The bias as it adds to the output, one number a channel, zeros if there is none."""
     channels = output_channels(node, weight)
     value = node.inputs[2] if len(node.inputs) > 2 else None

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 Views = Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]]
 """Output name → what it is turned into before it is judged; outputs without an entry are judged as they are."""
@@ -36,6 +35,8 @@ def answers_at_risk(real: NDArray[np.floating], quantized: NDArray[np.floating])
     Args:
         real, quantized: scores, rows by classes (N, C), C at least 2.
     """
+    from scipy.special import ndtr
+
     order = np.argpartition(real, -2, axis=-1)[:, -2:]
     second, first = np.take_along_axis(real, order, -1).astype(np.float64).T
     lead = first - second

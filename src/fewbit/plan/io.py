@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fewbit.errors import OutputError, PlanError, RecipeError
 from fewbit.plan.migrate import migrate
-from fewbit.plan.plan import SCHEMA_VERSION, NodePlan, Plan, SitePlan
+from fewbit.plan.plan import SCHEMA_VERSION, NodePlan, Plan, Rewrite, SitePlan
 from fewbit.spec import DType, QParams, QSpec, Rounding, Site
 from fewbit.targets.schema import Form
 
@@ -118,6 +118,18 @@ def to_dict(plan: Plan, arrays: Arrays | None = None) -> dict[str, Any]:
             )
             for n in plan.nodes.values()
         ],
+        "rewrites": [
+            _drop_none(
+                {
+                    "kind": r.kind,
+                    "value": r.value,
+                    "numbers": _array(f"@rewrite:{i}", r.numbers, arrays),
+                    "readers": list(r.readers) or None,
+                    "reason": r.reason,
+                }
+            )
+            for i, r in enumerate(plan.rewrites)
+        ],
         "biases": {name: _array(f"@bias:{name}", bias, arrays) for name, bias in plan.biases.items()},
     }
 
@@ -197,6 +209,16 @@ def from_dict(document: dict[str, Any], arrays: Arrays) -> Plan:
         biases,
         document.get("calibration", {}),
         tuple(document.get("notes", ())),
+        tuple(
+            Rewrite(
+                item["kind"],
+                item["value"],
+                np.asarray(array(item["numbers"]), np.float32).reshape(-1),
+                item.get("reason", ""),
+                tuple(item.get("readers", ())),
+            )
+            for item in document.get("rewrites", ())
+        ),
         int(document["schema_version"]),
     )
 

@@ -64,10 +64,27 @@ class NodePlan:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Rewrite:
+    """A change of the float graph that leaves what it computes as it is.
+
+    kind: a name of `fewbit.plan.rewrites.REWRITES`. value: the edge that it concerns. numbers: float32, one a channel: what
+    `shift` takes off it, or the signs of the rotation of `rotate`. readers: of a shift, the nodes that read it shifted.
+    """
+
+    kind: str
+    value: str
+    numbers: NDArray[np.float32]
+    reason: str
+    readers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """A recipe resolved for one graph and one target.
 
     biases: float32 biases that replace those of the nodes they are named after (bias correction).
+    rewrites: done to the graph first, in order; sites and nodes are those of the rewritten graph, the fingerprint that of
+        the graph before.
     calibration: what the numbers were taken from (number of samples, source).
     """
 
@@ -79,6 +96,7 @@ class Plan:
     biases: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    rewrites: tuple[Rewrite, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def edges(self) -> dict[str, SitePlan]:

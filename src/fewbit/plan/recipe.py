@@ -11,7 +11,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fewbit.errors import RecipeError
-from fewbit.spec import BFLOAT16, FLOAT8E4M3, FLOAT8E5M2, FLOAT16, INT4, INT8, UINT8, UINT16, DType
+from fewbit.spec import (
+    BFLOAT16,
+    FLOAT8E4M3,
+    FLOAT8E5M2,
+    FLOAT16,
+    INT2,
+    INT4,
+    INT8,
+    UINT4,
+    UINT8,
+    UINT16,
+    DType,
+)
 
 Granularity = Literal["tensor", "channel", "group"]
 Compute = Literal["integer", "dynamic", "weights", "weight_only", "storage", "float"]
@@ -37,7 +49,8 @@ class WeightSetting:
 
 @dataclass(frozen=True, slots=True)
 class ActivationSetting:
-    """How activations become narrow. `range` is a name of `fewbit.core.ranges.RANGES`."""
+    """How activations become narrow. `range` is a name of `fewbit.core.ranges.RANGES`, or `auto`: of several of them the one
+    that loses least in the outputs of the layers that read the activation."""
 
     dtype: DType = UINT8
     symmetric: bool = False
@@ -110,11 +123,15 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Ordered rules; later ones win, field by field."""
+    """Ordered rules; later ones win, field by field.
+
+    rewrites: of the float graph, before anything is quantized, where they change nothing that it computes: `rotate`, `shift`.
+    """
 
     name: str
     rules: tuple[Rule, ...] = (Rule(),)
     description: str = ""
+    rewrites: tuple[str, ...] = ()
 
     @classmethod
     def get(cls, recipe: str | Path | Recipe | Mapping[str, Any]) -> Recipe:
@@ -218,6 +235,17 @@ def _integers(name: str, description: str, bits: int, group: int) -> Recipe:
     )
 
 
+def _outer8(name: str, description: str, weight: DType, activation: DType) -> Recipe:
+    """Integers of so few bits that the network is to be trained with them. The first and the last layer keep 8, as is usual
+    (Esser et al. 2020, section 3): they are small, and what they lose nothing makes good."""
+    wide: dict[str, Any] = {"weight": {"dtype": INT8}, "activation": {"dtype": UINT8}}
+    rules = (
+        Rule(compute="integer", weight={"dtype": weight}, activation={"dtype": activation}),
+        *(Rule(Match(position=position), **wide) for position in (0, -1)),
+    )
+    return Recipe(name, rules, f"{description}; the first and the last layer with 8")
+
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -251,6 +279,8 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "w4a8", (Rule(compute="integer", weight={"dtype": INT4}),), "full integer with 4-bit weights per channel"
         ),
+        _outer8("w4a4", "4-bit weights per channel, 4-bit activations where weights read them", INT4, UINT4),
+        _outer8("w2a8", "full integer with 2-bit weights per channel", INT2, UINT8),
         Recipe(
             "w4a16",
             (Rule(compute="integer", weight={"dtype": INT4}, activation={"dtype": UINT16}),),

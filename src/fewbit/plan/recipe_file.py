@@ -60,7 +60,7 @@ class _Weight(_Tensor):
 
 
 class _Activation(_Tensor):
-    range: Literal["minmax", "percentile", "mse", "entropy", "moving_average"] | None = None
+    range: Literal["minmax", "percentile", "mse", "entropy", "moving_average", "auto"] | None = None
 
 
 class _Rule(_Strict):
@@ -77,6 +77,7 @@ class RecipeFile(_Strict):
     description: str = ""
     base: str | None = None
     rules: list[_Rule] = Field(default_factory=list)
+    rewrites: list[Literal["rotate", "shift"]] | None = None
 
     @classmethod
     def parse(cls, data: Any, source: str) -> Recipe:
@@ -91,10 +92,11 @@ class RecipeFile(_Strict):
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the document"
             raise RecipeError(f"recipe {source}: {where}: {first['msg']} (given: {first['input']!r:.80})") from error
-        base = Recipe.get(file.base).rules if file.base else ()
-        if not base and not file.rules:
+        base = Recipe.get(file.base) if file.base else Recipe("", ())
+        if not base.rules and not file.rules:
             raise RecipeError(f"recipe {source} has neither rules nor a base recipe")
-        return Recipe(file.name or source, base + tuple(map(_rule, file.rules)), file.description)
+        rewrites = base.rewrites if file.rewrites is None else tuple(file.rewrites)
+        return Recipe(file.name or source, base.rules + tuple(map(_rule, file.rules)), file.description, rewrites)
 
 
 def _rule(rule: _Rule) -> Rule:

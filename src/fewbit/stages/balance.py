@@ -33,7 +33,7 @@ def balance(hub: Hub, plan: Plan, stats: Mapping[str, TensorStats]) -> Plan:
     chosen: dict[str, SitePlan] = {}
     for name, site in plan.edges().items():
         seen = stats.get(name)
-        readers = _readers(plan, values[name], site)
+        readers = weighted_readers(plan, values[name], site)
         if seen is None or readers is None or site.group is not None or site.spec is None:
             continue
         if seen.channel_axis is None or seen.channel_min.size < 2:
@@ -107,7 +107,7 @@ def _makers(hub: Hub, plan: Plan) -> dict[str, ir.Node]:
     return makers
 
 
-def _readers(plan: Plan, value: ir.Value, site: SitePlan) -> list[ir.Node] | None:
+def weighted_readers(plan: Plan, value: ir.Value, site: SitePlan) -> list[ir.Node] | None:
     """The nodes that read an edge's integers, or None if one of them has no weight to take the factors."""
     readers = [node for node in value.consumers() if site.readers is None or str(node.name) in site.readers]
     if not readers or (site.readers is None and value.is_graph_output()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -33,20 +33,31 @@ def choose_ranges(plan: Plan, stats: Mapping[str, TensorStats], grids: Mapping[s
         merged = _merge(members, stats)
         spec, method = members[0].spec, members[0].method
         assert spec is not None  # edges() are the quantized ones
-        through = members[0].through if len(members) == 1 and method == "mse" else "identity"
-        low, high = mse.range_(merged, spec, through=through) if method == "mse" else RANGES[method](merged, spec)
-        bounds = [site.bounds for site in members]
-        if all(bound is not None for bound in bounds):
-            low = max(low, min(bound[0] for bound in bounds if bound is not None))
-            high = min(high, max(bound[1] for bound in bounds if bound is not None))
+        through = members[0].through if len(members) == 1 else "identity"
         params = _on_grid(merged, spec, [(grids or {}).get(site.site.name) for site in members])
         if params is not None:
             method = "grid"
         else:
-            params = params_from_range(np.float64(low), np.float64(high), spec)
+            params = bounded_range(merged, spec, method, [site.bounds for site in members], through)
         for site in members:
             chosen[site.site.name] = replace(site, params=params, method=method)
     return plan.with_sites(chosen)
+
+
+def bounded_range(
+    seen: TensorStats,
+    spec: QSpec,
+    method: str,
+    bounds: Sequence[tuple[float, float] | None],
+    through: str = "identity",
+) -> QParams:
+    """Parameters by an estimator, within what the sites that share them can hold (`auto` begins with `mse`)."""
+    least_squares = method in ("mse", "auto")
+    low, high = mse.range_(seen, spec, through=through) if least_squares else RANGES[method](seen, spec)
+    limits = [bound for bound in bounds if bound is not None]
+    if len(limits) == len(bounds):
+        low, high = max(low, min(b[0] for b in limits)), min(high, max(b[1] for b in limits))
+    return params_from_range(np.float64(low), np.float64(high), spec)
 
 
 def _on_grid(seen: TensorStats, spec: QSpec, steps: list[float | None]) -> QParams | None:

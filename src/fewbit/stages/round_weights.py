@@ -14,7 +14,6 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from scipy.linalg import solve
 
 from fewbit.capture.stepwise import Decisions, Feed, Stepwise
 from fewbit.core.affine import dequantize, expand_blocks
@@ -294,6 +293,8 @@ def _solve(
     left[:, index, index] += extra
     if len(w) > 1:
         return np.asarray(np.linalg.solve(left, right.transpose(0, 2, 1)).transpose(0, 2, 1), np.float64)
+    from scipy.linalg import solve
+
     return np.asarray(
         solve(left[0], right[0].T, assume_a="pos", overwrite_a=True, overwrite_b=True).T[None], np.float64
     )

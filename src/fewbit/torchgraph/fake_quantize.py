@@ -12,11 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fewbit.core.affine import MIN_SCALE, block_grid
 from fewbit.errors import RecipeError
 from fewbit.spec import QParams
+
+_HALF = torch.finfo(torch.float16)
+
+
+Limits = tuple[int, int] | tuple[Tensor, Tensor]
+"""The lowest and highest integer, of all elements or of each."""
 
 
 class _FakeQuantize(torch.autograd.Function):
@@ -24,7 +31,7 @@ class _FakeQuantize(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, scale: Tensor, offset: Tensor | None, zero: Tensor, limits: tuple[int, int], factor: float
+        ctx: Any, x: Tensor, scale: Tensor, offset: Tensor | None, zero: Tensor, limits: Limits, factor: float
     ) -> Tensor:
         ctx.save_for_backward(x, scale, zero)
         ctx.limits, ctx.factor, ctx.has_offset = limits, factor, offset is not None
@@ -62,6 +69,8 @@ class FakeQuantize(nn.Module):
         elements: how many elements share a step, for its gradient; None for those of the blocks of `shape`.
         learn_offset: asymmetric specs only.
         half_scales: scales are stored as float16, and rounded so.
+        bounds: lowest and highest integer of each element, in the shape of the tensor, where they are not those of the spec.
+        limit: the largest scale, for a range whose ends saturate in the place of an activation function.
 
     Raises:
         RecipeError: a codebook or 8-bit float, which have no step to learn, or a rounding other than half to even.
@@ -69,6 +78,8 @@ class FakeQuantize(nn.Module):
 
     scale0: Tensor
     zero_point: Tensor
+    low: Tensor | None
+    high: Tensor | None
 
     def __init__(
         self,
@@ -78,6 +89,8 @@ class FakeQuantize(nn.Module):
         elements: int | None = None,
         learn_offset: bool = False,
         half_scales: bool = False,
+        bounds: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None,
+        limit: float | None = None,
     ) -> None:
         super().__init__()
         spec = params.spec
@@ -85,9 +98,11 @@ class FakeQuantize(nn.Module):
             raise RecipeError(f"fake quantization learns affine integers rounded half to even, not {spec}")
         if shape is None and not spec.per_tensor:
             raise RecipeError(f"block shape {spec.block_shape} needs the tensor's shape")
-        self.spec, self.shape, self.half_scales = spec, shape, half_scales
+        self.spec, self.shape, self.half_scales, self.limit = spec, shape, half_scales, limit
         self.register_buffer("scale0", torch.from_numpy(np.array(params.scale, np.float32)))
         self.register_buffer("zero_point", torch.from_numpy(np.array(params.zero_point, np.float32)))
+        for name, bound in zip(("low", "high"), bounds or (None, None), strict=True):
+            self.register_buffer(name, None if bound is None else torch.from_numpy(np.array(bound, np.float32)))
         self.step = nn.Parameter(torch.ones_like(self.scale0))
         self.offset = nn.Parameter(torch.zeros_like(self.scale0)) if learn_offset and not spec.symmetric else None
         blocks = 1 if shape is None else max(1, int(np.prod(block_grid(shape, spec.block_shape))))
@@ -95,11 +110,17 @@ class FakeQuantize(nn.Module):
         self.factor = float((max(count, 1) * max(spec.qmax, 1)) ** -0.5)
         self.enabled = True
 
+    def limits(self) -> Limits:
+        """The lowest and highest integer."""
+        return (self.spec.qmin, self.spec.qmax) if self.low is None or self.high is None else (self.low, self.high)
+
     def scale(self) -> Tensor:
         """The scales of the blocks as they are stored, with gradients."""
         scale = (self.scale0 * self.step).clamp_min(MIN_SCALE)
+        if self.limit is not None:  # the gradient passes, or a scale that went too far would never come back
+            scale = scale - (scale - self.limit).clamp_min(0).detach()
         if self.half_scales:  # rounded as stored; the gradient passes
-            scale = scale + (scale.half().float() - scale).detach()
+            scale = scale + (scale.clamp(_HALF.tiny, _HALF.max).half().float() - scale).detach()
         return scale
 
     def zeros(self) -> Tensor:
@@ -115,15 +136,15 @@ class FakeQuantize(nn.Module):
         """The values that x becomes; x itself while `enabled` is False. float32 in and out."""
         if not self.enabled:
             return x
-        scale, zero = self._expand(self.scale()), self._expand(self.zeros())
-        offset = None if self.offset is None else self._expand(self.scale0 * self.offset)
-        return _FakeQuantize.apply(x, scale, offset, zero, (self.spec.qmin, self.spec.qmax), self.factor)
+        scale, zero = self.expand(self.scale()), self.expand(self.zeros())
+        offset = None if self.offset is None else self.expand(self.scale0 * self.offset)
+        return _FakeQuantize.apply(x, scale, offset, zero, self.limits(), self.factor)
 
     def integers(self, x: Tensor) -> Tensor:
         """The integers that stand for x, as float32."""
         with torch.no_grad():
-            scale, zero = self._expand(self.scale()), self._expand(self.zeros())
-            return (torch.div(x, scale).round_() + zero).clamp_(self.spec.qmin, self.spec.qmax)
+            scale, zero = self.expand(self.scale()), self.expand(self.zeros())
+            return (torch.div(x, scale).round_() + zero).clamp_(*self.limits())
 
     def params(self) -> QParams:
         """What was learned, for a plan."""
@@ -132,7 +153,7 @@ class FakeQuantize(nn.Module):
         zero = self.zeros().cpu().numpy()
         return QParams(replace(spec), scale, np.rint(zero).astype(np.int32))
 
-    def _expand(self, values: Tensor) -> Tensor:
+    def expand(self, values: Tensor) -> Tensor:
         """Values of the blocks so that they broadcast against the tensor."""
         if values.ndim == 0 or self.shape is None:
             return values
