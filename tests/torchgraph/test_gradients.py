@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto
-from tests.models import Builder
 
 from fewbit.graph.load import load
+from tests.models import Builder
 
 torch = pytest.importorskip("torch")
 
@@ -83,6 +83,16 @@ def test_bounds_that_are_computed_learn_too() -> None:
     inputs = [torch.tensor(v, requires_grad=True) for v in ([-2.0, 0.0, 5.0], -1.0, 1.0)]
     to_torch(load(model, normalize=False))(*inputs)[0].sum().backward()
     assert [v.grad.tolist() for v in inputs] == [[0, 1, 0], 1, 1]
+
+
+def test_one_bound_may_be_constant_and_one_computed() -> None:
+    b = Builder()
+    b.node("Clip", ["x", b.constant(np.float32(-1)), "high"], "y")
+    module = to_torch(load(b.proto({"x": (3,), "high": ()}, ["y"]), normalize=False))
+    high = torch.tensor(2.0, requires_grad=True)
+    (y,) = module(torch.tensor([-2.0, 0.0, 5.0]), high)
+    y.sum().backward()
+    assert y.tolist() == [-1, 0, 2] and high.grad.item() == 1
 
 
 def test_gradients_pass_branches_and_loops() -> None:

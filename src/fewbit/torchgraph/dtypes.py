@@ -74,6 +74,11 @@ def to_tensor(array: NDArray[np.generic]) -> Tensor:
     return torch.from_numpy(array)
 
 
+def of_type(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor in a type; itself where it has it already, so that exports hold no conversion that does nothing."""
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
+
+
 def to_array(tensor: Tensor) -> NDArray[np.generic]:
     """The numbers of a tensor; bfloat16 and 8-bit floats come in the types of ml_dtypes."""
     tensor = tensor.detach().cpu()

@@ -9,7 +9,7 @@ import torch
 from onnx_ir.tensor_adapters import from_torch_dtype
 from torch import Tensor
 
-from fewbit.torchgraph.dtypes import CONTAINERS, torch_dtype
+from fewbit.torchgraph.dtypes import CONTAINERS, of_type, torch_dtype
 from fewbit.torchgraph.node import Node, Row
 
 FLOAT8 = (torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz)
@@ -50,7 +50,7 @@ def cast(x: Tensor, dtype: ir.DataType, saturate: bool = True, round_mode: str =
         return torch.clamp(x.float(), -limit, limit).to(target)
     if target == torch.float8_e4m3fn:  # torch saturates in any case
         return torch.where(x.abs() > _E4M3FN_OVERFLOW, torch.nan, x.float()).to(target)
-    return x.to(target)
+    return of_type(x, target)
 
 
 def _low_bits(x: Tensor, bits: int, signed: bool) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fewbit.torchgraph.dtypes import of_type
 from fewbit.torchgraph.node import Node, Row, Value, number, plain
 
 
@@ -25,7 +26,7 @@ def _mod(node: Node, a: Tensor, b: Tensor) -> Tensor:
 
 def _pow(node: Node, a: Tensor, b: Tensor) -> Tensor:
     """The result has the type of the base, whatever the exponent's is."""
-    return torch.pow(a, b).to(a.dtype)
+    return of_type(torch.pow(a, b), a.dtype)
 
 
 def _clip(node: Node, x: Tensor, low: Value = None, high: Value = None) -> Tensor:
@@ -35,11 +36,11 @@ def _clip(node: Node, x: Tensor, low: Value = None, high: Value = None) -> Tenso
         return x
     if any(isinstance(b, Tensor) for b in bounds):
         bounds = [b if b is None else torch.as_tensor(b, dtype=x.dtype, device=x.device) for b in bounds]
-    return torch.clamp(x, *bounds).to(x.dtype)
+    return of_type(torch.clamp(x, *bounds), x.dtype)
 
 
 def _prelu(x: Tensor, slope: Tensor) -> Tensor:
-    return torch.where(x < 0, (slope * x).to(x.dtype), x)
+    return torch.where(x < 0, of_type(slope * x, x.dtype), x)
 
 
 def _selu(node: Node, x: Tensor) -> Tensor:
@@ -48,7 +49,7 @@ def _selu(node: Node, x: Tensor) -> Tensor:
 
 def _shrink(node: Node, x: Tensor) -> Tensor:
     moved = torch.where(x > node["lambd"], x - node["bias"], torch.zeros_like(x))
-    return torch.where(x < -node["lambd"], x + node["bias"], moved).to(x.dtype)
+    return of_type(torch.where(x < -node["lambd"], x + node["bias"], moved), x.dtype)
 
 
 def _swish(node: Node, x: Tensor) -> Tensor:

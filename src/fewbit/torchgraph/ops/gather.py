@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewbit.torchgraph.dtypes import to_tensor
+from fewbit.torchgraph.dtypes import of_type, to_tensor
 from fewbit.torchgraph.node import Host, Node, Row
 
 
 def _positive(indices: Tensor, size: int) -> Tensor:
-    indices = indices.long()
+    indices = of_type(indices, torch.long)
     return torch.where(indices < 0, indices + size, indices)
 
 

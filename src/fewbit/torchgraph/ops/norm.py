@@ -6,12 +6,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fewbit.torchgraph.dtypes import of_type
 from fewbit.torchgraph.node import Node, Row, Value
 
 
 def _channels(x: Tensor, vector: Tensor) -> Tensor:
     """A vector of one number a channel, shaped to go with x (N, C, ...)."""
     return vector.reshape(1, -1, *[1] * (x.dim() - 2))
+
+
+def _wide(x: Tensor) -> Tensor:
+    """float32, or float64 where it is that: halves are too short for sums."""
+    return of_type(x, torch.float64 if x.dtype == torch.float64 else torch.float32)
 
 
 def _batch_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> tuple[Tensor, ...]:
@@ -36,18 +42,18 @@ def _layer_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor | None = None
     if not any(node.wanted[1:]) and scale.shape == shape and (bias is None or bias.shape == shape):
         return functional.layer_norm(x, shape, scale, bias, node["epsilon"])
     axes = tuple(range(axis, x.dim()))
-    wide = x if x.dtype == torch.float64 else x.float()
+    wide = _wide(x)
     mean = wide.mean(axes, keepdim=True)
     inverse = torch.rsqrt(wide.var(axes, correction=0, keepdim=True) + node["epsilon"])
-    y = ((wide - mean) * inverse).to(x.dtype) * scale
+    y = of_type((wide - mean) * inverse, x.dtype) * scale
     return y if bias is None else y + bias, mean, inverse
 
 
 def _rms_norm(node: Node, x: Tensor, scale: Tensor) -> Tensor:
     axes = tuple(range(node.get("axis", -1) % x.dim(), x.dim()))
-    wide = x if x.dtype == torch.float64 else x.float()
+    wide = _wide(x)
     inverse = torch.rsqrt(wide.square().mean(axes, keepdim=True) + node["epsilon"])
-    return (wide * inverse).to(x.dtype) * scale
+    return of_type(wide * inverse, x.dtype) * scale
 
 
 def _group_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fewbit.torchgraph.dtypes import of_type
 from fewbit.torchgraph.node import Node, Row, plain
 from fewbit.torchgraph.ops.indexing import torch_pads, window_pads
 
@@ -59,9 +60,9 @@ def _max_pool(node: Node, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         values, pads = functional.pad(values, torch_pads(window.pads), value=float("-inf")), [0] * window.rank
     pool = _MAX[window.rank]
     if not any(node.wanted[1:]):
-        return pool(values, window.kernel, window.strides, pads, window.dilations).to(x.dtype)
+        return of_type(pool(values, window.kernel, window.strides, pads, window.dilations), x.dtype)
     best, indices = pool(values, window.kernel, window.strides, pads, window.dilations, return_indices=True)
-    return best.to(x.dtype), _places(node, indices, x.shape, window)
+    return of_type(best, x.dtype), _places(node, indices, x.shape, window)
 
 
 def _places(node: Node, indices: Tensor, shape: Sequence[int], window: _Window) -> Tensor:

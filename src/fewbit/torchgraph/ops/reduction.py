@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from fewbit.torchgraph.dtypes import of_type
 from fewbit.torchgraph.node import Host, Node, Row
 from fewbit.torchgraph.ops.indexing import given_axes
 
@@ -19,9 +20,9 @@ def _reduce(run: Reduction) -> Row:
         given = given_axes(node, axes)
         if not given and node.get("noop_with_empty_axes", 0):
             # Nothing is reduced; what the operator does to each number, it does all the same.
-            return run(x.unsqueeze(0), (0,), False).to(x.dtype)
+            return of_type(run(x.unsqueeze(0), (0,), False), x.dtype)
         chosen = sorted(axis % x.dim() for axis in given) if given else range(x.dim())
-        return run(x, tuple(chosen), bool(node["keepdims"])).to(x.dtype)
+        return of_type(run(x, tuple(chosen), bool(node["keepdims"])), x.dtype)
 
     return Row(rows, host=(1,))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from fewbit.torchgraph.dtypes import to_tensor
+from fewbit.torchgraph.dtypes import of_type, to_tensor
 from fewbit.torchgraph.node import Host, Node, Row
 
 Numbers = NDArray[np.float64]
@@ -43,7 +43,7 @@ def _resize(
     y = x if x.is_floating_point() else x.double()
     for axis in axes:
         y = _resize_axis(node, y, axis)
-    return y.to(x.dtype)
+    return of_type(y, x.dtype)
 
 
 def _axes(node: Node, shape: Sequence[int], roi: Host | None, scales: Host | None, sizes: Host | None) -> list[Axis]:
