@@ -153,9 +153,9 @@ class QuantizedGraph(nn.Module):
         weights: dict[str, Scaled] = {}
         for node in hub.nodes():
             weight = weight_of(node)
-            site = None if weight is None else plan.constants().get(weight.name)
-            if weight is not None and site is not None and _learned(site):
-                self._add_weight(node, weight, site, biases.get(str(node.name)), weights)
+            planned = None if weight is None else plan.constants().get(weight.name)
+            if weight is not None and planned is not None and _learned(planned):
+                self._add_weight(node, weight, planned, biases.get(str(node.name)), weights)
         for name, site in plan.constants().items():
             if name not in weights:
                 self._fix(name, site)
@@ -277,7 +277,7 @@ class QuantizedGraph(nn.Module):
             fixed = real.astype(site.spec.dtype.storage).astype(np.float32)
         held = self.graph.constant(name)
         if isinstance(held, Tensor):
-            held.data.copy_(torch.from_numpy(np.ascontiguousarray(fixed)))
+            held.data.copy_(torch.from_numpy(np.array(fixed).reshape(held.shape)))
 
 
 def _bounds(
