@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -72,10 +73,11 @@ class Compiler:
             return None
         view = describe_node(node, opsets)
         if ir.DataType.STRING in (*view.inputs, *view.outputs):
-            return self._refuse(f"{view.op} of strings", view)
+            self._refuse(f"{view.op} of strings", view)
+            return None
         row = find_row(view)
         if row is None:
-            return self._call(node, view, opsets)
+            return self._call(node, view)
         bodies = {
             key: self.graph(attribute.as_graph(), opsets)
             for key, attribute in node.attributes.items()
@@ -83,13 +85,15 @@ class Compiler:
         }
         return self._finish(node, view, row, bodies)
 
-    def _call(self, node: ir.Node, view: Node, opsets: Mapping[str, int]) -> Step | None:
+    def _call(self, node: ir.Node, view: Node) -> Step | None:
         """A step for an operator that ONNX defines by others."""
-        body = function_body(node, opsets)
+        body = function_body(node, view.opset)
         if body is None:
             version = f"{view.domain or 'ai.onnx'} {view.opset}"
-            return self._refuse(f"{view.op} of opset {version}", view)
-        return self._finish(node, view, _CALL, {"body": self.graph(body.graph, body.opset_imports)})
+            self._refuse(f"{view.op} of opset {version}", view)
+            return None
+        step = self._finish(node, view, _CALL, {"body": self.graph(body.graph, body.opset_imports)})
+        return replace(step, outputs=tuple(name for name in step.outputs if name))  # the body makes only those
 
     def _refuse(self, what: str, view: Node) -> None:
         self._missing.setdefault(what, []).append(f"node {view.name!r}")
@@ -140,7 +144,14 @@ def schema_defaults(op: str, opset: int, domain: str) -> dict[str, Any]:
         for key, a in schema.attributes.items()
         if a.default_value.type != onnx.AttributeProto.UNDEFINED
     }
-    return {key: value.decode() if isinstance(value, bytes) else value for key, value in defaults.items()}
+    return {key: _text(value) for key, value in defaults.items()}
+
+
+def _text(value: Any) -> Any:
+    """Strings come as bytes."""
+    if isinstance(value, list):
+        return [_text(v) for v in value]
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _dtype(value: ir.Value) -> ir.DataType | None:

@@ -79,7 +79,7 @@ class Executor:
             captured = {name: self._value(name, values) for name in step.captures}
             bodies = {key: partial(self._body, body, captured) for key, body in step.bodies.items()}
             return row.run(node, bodies, *inputs)
-        if inputs and all(isinstance(value, np.ndarray) or value is None for value in inputs):
+        if _all_on_host(inputs):
             outputs = on_host(node, inputs)
             if outputs is not NotImplemented:
                 return outputs
@@ -88,6 +88,11 @@ class Executor:
     def _body(self, body: Program, captured: dict[str, Value], *inputs: Value) -> tuple[Value, ...]:
         values = {**captured, **dict(zip(body.inputs, inputs, strict=True))}
         return tuple(self.run(body, values, body.outputs))
+
+
+def _all_on_host(inputs: Sequence[Value]) -> bool:
+    given = [value for value in inputs if value is not None]
+    return bool(given) and all(isinstance(value, np.ndarray) for value in given)
 
 
 def run_row(node: Node, row: Row, inputs: Sequence[Value]) -> Any:

@@ -19,7 +19,7 @@ from fewbit.graph.shapes import infer_shapes
 from fewbit.torchgraph.compile import Compiler
 from fewbit.torchgraph.dtypes import to_tensor
 from fewbit.torchgraph.execute import Executor
-from fewbit.torchgraph.node import Host, Value
+from fewbit.torchgraph.node import Host, Value, as_tensor
 from fewbit.torchgraph.program import Program, Schedule, schedule
 from fewbit.torchgraph.weights import weights_of
 
@@ -196,7 +196,7 @@ class GraphModule(nn.Module):
         reading = _Reading(self._hooks)
         executor = Executor(self.constant, self._schedule, reading)
         made = executor.run(self._program, dict(feeds), tuple(outputs))
-        return {n: _as_tensor(value) for n, value in zip(outputs, made, strict=True)}, reading
+        return {n: as_tensor(value) for n, value in zip(outputs, made, strict=True)}, reading
 
     def _feeds(self, inputs: Sequence[Value], named: Mapping[str, Value]) -> dict[str, Value]:
         feeds = {**dict(zip(self.input_names, inputs, strict=False)), **named}
@@ -235,16 +235,12 @@ class _Reading:
             return value
         source, result = self._done.get((name, active), (None, None))
         if source is not value:
-            result = _as_tensor(value)
+            result = as_tensor(value)
             for hook in active:
-                result = hook.function(result)  # type: ignore[arg-type]
+                result = hook.function(result)
             self._done[name, active] = value, result
         return result
 
     def release(self, name: str) -> None:
         for key in [key for key in self._done if key[0] == name]:
             del self._done[key]
-
-
-def _as_tensor(value: Value) -> Value:
-    return value if value is None or isinstance(value, Tensor | list) else to_tensor(value)

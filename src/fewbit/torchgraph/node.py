@@ -12,13 +12,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewbit.torchgraph.dtypes import torch_dtype
+from fewbit.torchgraph.dtypes import to_tensor, torch_dtype
 
 Host = NDArray[np.generic]
 """Numbers known on the host, such as sizes and axes: computed with numpy, so that tracing sees plain integers."""
 
 Value = Tensor | Host | list[Any] | None
 """What travels along an edge: a tensor, numbers on the host, a sequence, or an optional that is empty."""
+
+
+def as_tensor(value: Value) -> Any:
+    """What travels along an edge with tensors in place of numbers on the host."""
+    if isinstance(value, list):
+        return [as_tensor(v) for v in value]
+    return to_tensor(value) if isinstance(value, np.ndarray) else value
+
+
+def number(value: Value) -> Any:
+    """A Python number or truth. Raises TypeError for anything but one number."""
+    if not isinstance(value, Tensor | np.ndarray):
+        raise TypeError("one number is wanted")
+    return value.item()
+
 
 Body = Callable[..., tuple[Value, ...]]
 """A subgraph: its inputs in, its outputs out."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fewbit.torchgraph.node import Node, Row, Value, plain
+from fewbit.torchgraph.node import Node, Row, Value, number, plain
 
 
 def _div(a: Tensor, b: Tensor) -> Tensor:
@@ -30,14 +30,12 @@ def _pow(node: Node, a: Tensor, b: Tensor) -> Tensor:
 
 def _clip(node: Node, x: Tensor, low: Value = None, high: Value = None) -> Tensor:
     """Constant bounds are plain numbers, so that exports see a Relu6 as one; computed ones get gradients."""
-    bounds: list[Any] = [b if b is None or isinstance(b, Tensor) else b.item() for b in (low, high)]  # type: ignore[union-attr]
+    bounds: list[Any] = [b if b is None or isinstance(b, Tensor) else number(b) for b in (low, high)]
     if bounds == [None, None]:
         return x
     if any(isinstance(b, Tensor) for b in bounds):
         bounds = [b if b is None else torch.as_tensor(b, dtype=x.dtype, device=x.device) for b in bounds]
-    if not x.is_floating_point():
-        return torch.clamp(x, *bounds).to(x.dtype)
-    return torch.clamp(x, *bounds)
+    return torch.clamp(x, *bounds).to(x.dtype)
 
 
 def _prelu(x: Tensor, slope: Tensor) -> Tensor:

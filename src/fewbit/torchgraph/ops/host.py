@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from fewbit.torchgraph.node import Host, Node
-from fewbit.torchgraph.ops.indexing import cast_type, reshape_sizes, slices, split_sizes
+from fewbit.torchgraph.ops.indexing import given_axes, reshape_sizes, slices, split_sizes
 
 Numpy = Callable[..., Any]
 
@@ -29,31 +29,34 @@ def _mod(node: Node, a: Host, b: Host) -> Host:
     return np.fmod(a, b) if node["fmod"] else np.mod(a, b)
 
 
-def _axes(node: Node, axes: Host | None) -> tuple[int, ...] | None:
-    given = node.get("axes") if axes is None else axes.tolist()
-    return tuple(given) if given else None
-
-
 def _reduced(run: Numpy) -> Numpy:
     def reduced(node: Node, x: Host, axes: Host | None = None) -> Host:
-        chosen = _axes(node, axes)
+        chosen = given_axes(node, axes)
         if chosen is None and node.get("noop_with_empty_axes", 0):
             return x
-        return np.asarray(run(x, axis=chosen, keepdims=bool(node["keepdims"]))).astype(x.dtype)
+        return np.asarray(
+            run(x, axis=None if chosen is None else tuple(chosen), keepdims=bool(node["keepdims"]))
+        ).astype(x.dtype)
 
     return reduced
 
 
 def _unsqueeze(node: Node, x: Host, axes: Host) -> Host:
-    return np.expand_dims(x, tuple(axes.tolist()))
+    return np.expand_dims(x, tuple(axes.reshape(-1).tolist()))
 
 
 def _squeeze(node: Node, x: Host, axes: Host | None = None) -> Host:
-    return np.squeeze(x, _axes(node, axes))
+    return np.squeeze(x, None if (chosen := given_axes(node, axes)) is None else tuple(chosen))
 
 
 def _slice(node: Node, x: Host, *bounds: Host | None) -> Host:
-    return x[slices(x.shape, *bounds)]
+    found: Any = slices(x.shape, *bounds)
+    return x[found]
+
+
+def _range(node: Node, start: Host, stop: Host, step: Host) -> Host:
+    limits: list[Any] = [start.item(), stop.item(), step.item()]
+    return np.arange(*limits, dtype=start.dtype)
 
 
 def _split(node: Node, x: Host, sizes: Host | None = None) -> tuple[Host, ...]:
@@ -66,10 +69,6 @@ def _constant_of_shape(node: Node, shape: Host) -> Host:
     return np.full(shape.tolist(), value.item(), value.dtype)
 
 
-def _shape(node: Node, x: Host) -> Host:
-    return np.asarray(x.shape[node.get("start", 0) : node.get("end")], np.int64)
-
-
 def _elementwise(run: Numpy) -> Numpy:
     return lambda node, *inputs: run(*inputs)
 
@@ -80,7 +79,7 @@ def _folded(run: Numpy) -> Numpy:
 
 _FUNCTIONS: dict[str, Numpy] = {
     "Identity": lambda node, x: x,
-    "Cast": lambda node, x: x.astype(cast_type(ir.DataType(node["to"]))),
+    "Cast": lambda node, x: x.astype(ir.DataType(node["to"]).numpy()),
     "Add": _elementwise(np.add),
     "Sub": _elementwise(np.subtract),
     "Mul": _elementwise(np.multiply),
@@ -107,8 +106,6 @@ _FUNCTIONS: dict[str, Numpy] = {
     "ReduceProd": _reduced(np.prod),
     "ReduceMax": _reduced(np.max),
     "ReduceMin": _reduced(np.min),
-    "Shape": _shape,
-    "Size": lambda node, x: np.asarray(x.size, np.int64),
     "Gather": lambda node, x, indices: np.take(x, indices, node["axis"]),
     "Concat": lambda node, *inputs: np.concatenate(inputs, node["axis"]),
     "Slice": _slice,
@@ -118,7 +115,7 @@ _FUNCTIONS: dict[str, Numpy] = {
     "Reshape": lambda node, x, shape: x.reshape(reshape_sizes(node, x.shape, shape)),
     "Expand": lambda node, x, shape: x * np.ones(shape.tolist(), x.dtype),
     "Transpose": lambda node, x: np.transpose(x, node.get("perm")),
-    "Range": lambda node, start, stop, step: np.arange(start.item(), stop.item(), step.item(), start.dtype),
+    "Range": _range,
     "ConstantOfShape": _constant_of_shape,
 }
 

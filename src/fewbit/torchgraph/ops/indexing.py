@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-import onnx_ir as ir
-
 from fewbit.torchgraph.node import Host, Node
 
 
-def cast_type(dtype: ir.DataType) -> np.dtype:
-    return np.dtype(dtype.numpy())
+def given_axes(node: Node, axes: Host | None) -> list[int] | None:
+    """Axes from the input that has them in newer operator sets, or from the attribute of older ones; None: none given."""
+    given = node.get("axes") if axes is None else axes.reshape(-1).tolist()
+    return list(given) if given else None
 
 
 def reshape_sizes(node: Node, shape: Sequence[int], wanted: Host) -> list[int]:
@@ -22,9 +21,15 @@ def reshape_sizes(node: Node, shape: Sequence[int], wanted: Host) -> list[int]:
 
 
 def slices(
-    shape: Sequence[int], starts: Host, ends: Host, axes: Host | None = None, steps: Host | None = None
+    shape: Sequence[int],
+    starts: Host | None,
+    ends: Host | None,
+    axes: Host | None = None,
+    steps: Host | None = None,
 ) -> tuple[slice, ...]:
     """One slice an axis, with positions that are clamped as Python does; a backward one may run to the front."""
+    if starts is None or ends is None:
+        raise ValueError("Slice needs starts and ends")
     found = [slice(None)] * len(shape)
     chosen = range(starts.size) if axes is None else axes.tolist()
     for axis, start, end, step in zip(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from fewbit.torchgraph.node import Host, Node, Row
+from fewbit.torchgraph.ops.indexing import given_axes
 
-Reduction = Callable[[Tensor, Sequence[int], bool], Tensor]
+Reduction = Callable[[Tensor, tuple[int, ...], bool], Tensor]
 """(tensor, axes, whether they stay with size 1)"""
 
 
 def _reduce(run: Reduction) -> Row:
     def rows(node: Node, x: Tensor, axes: Host | None = None) -> Tensor:
-        given = node.get("axes", ()) if axes is None else axes.tolist()
+        given = given_axes(node, axes)
         if not given and node.get("noop_with_empty_axes", 0):
             # Nothing is reduced; what the operator does to each number, it does all the same.
             return run(x.unsqueeze(0), (0,), False).to(x.dtype)
@@ -25,17 +26,17 @@ def _reduce(run: Reduction) -> Row:
     return Row(rows, host=(1,))
 
 
-def _sum(x: Tensor, axes: Sequence[int], keep: bool) -> Tensor:
+def _sum(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
     return torch.sum(x, axes, keep) if axes else x
 
 
-def _mean(x: Tensor, axes: Sequence[int], keep: bool) -> Tensor:
+def _mean(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
     if not axes:
         return x
     return torch.mean(x if x.is_floating_point() else x.double(), axes, keep)
 
 
-def _prod(x: Tensor, axes: Sequence[int], keep: bool) -> Tensor:
+def _prod(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
     for axis in sorted(axes, reverse=True):
         x = torch.prod(x, axis, keep)
     return x
@@ -44,7 +45,7 @@ def _prod(x: Tensor, axes: Sequence[int], keep: bool) -> Tensor:
 def _extreme(run: Callable[..., Tensor], highest: bool) -> Reduction:
     """Of nothing the maximum is the lowest number of the type, and the minimum the highest."""
 
-    def extreme(x: Tensor, axes: Sequence[int], keep: bool) -> Tensor:
+    def extreme(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
         if not axes:
             return x
         if x.numel():
@@ -60,7 +61,7 @@ def _extreme(run: Callable[..., Tensor], highest: bool) -> Reduction:
     return extreme
 
 
-def _log_sum_exp(x: Tensor, axes: Sequence[int], keep: bool) -> Tensor:
+def _log_sum_exp(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
     return torch.logsumexp(x if x.is_floating_point() else x.double(), axes, keep) if axes else x
 
 

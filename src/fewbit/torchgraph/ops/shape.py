@@ -9,12 +9,8 @@ from torch.nn import functional
 
 from fewbit.errors import ModelError
 from fewbit.torchgraph.dtypes import to_tensor
-from fewbit.torchgraph.node import Host, Node, Row, Value, plain
-from fewbit.torchgraph.ops.indexing import reshape_sizes, slices, split_sizes, torch_pads
-
-
-def _axes(node: Node, axes: Host | None) -> list[int] | None:
-    return node.get("axes") if axes is None else axes.tolist()
+from fewbit.torchgraph.node import Host, Node, Row, plain
+from fewbit.torchgraph.ops.indexing import given_axes, reshape_sizes, slices, split_sizes, torch_pads
 
 
 def _reshape(node: Node, x: Tensor, shape: Host) -> Tensor:
@@ -32,7 +28,7 @@ def _transpose(node: Node, x: Tensor) -> Tensor:
 
 
 def _squeeze(node: Node, x: Tensor, axes: Host | None = None) -> Tensor:
-    chosen = _axes(node, axes)
+    chosen = given_axes(node, axes)
     if chosen is None:
         return x.squeeze()
     long = [axis for axis in chosen if x.shape[axis] != 1]
@@ -43,13 +39,13 @@ def _squeeze(node: Node, x: Tensor, axes: Host | None = None) -> Tensor:
 
 def _unsqueeze(node: Node, x: Tensor, axes: Host) -> Tensor:
     rank = x.dim() + axes.size
-    for axis in sorted(axis % rank for axis in axes.tolist()):
+    for axis in sorted(axis % rank for axis in axes.reshape(-1).tolist()):
         x = x.unsqueeze(axis)
     return x
 
 
 def _slice(node: Node, x: Tensor, *bounds: Host | None) -> Tensor:
-    found = slices(x.shape, *bounds)  # type: ignore[arg-type]
+    found = slices(x.shape, *bounds)
     for axis, part in enumerate(found):
         if part.step is not None and part.step < 0:  # torch has no negative steps
             indices = torch.arange(x.shape[axis], device=x.device).cpu().numpy()[part]
@@ -81,16 +77,17 @@ def _depth_to_space(node: Node, x: Tensor) -> Tensor:
 def _space_to_depth(node: Node, x: Tensor) -> Tensor:
     block = node["blocksize"]
     n, c, h, w = x.shape
-    x = x.reshape(n, c, h // block, block, w // block, block).permute(0, 3, 5, 1, 2, 4)
+    order = (0, 1, 3, 5, 2, 4) if node.get("mode", "DCR") == "CRD" else (0, 3, 5, 1, 2, 4)
+    x = x.reshape(n, c, h // block, block, w // block, block).permute(order)
     return x.reshape(n, c * block**2, h // block, w // block)
 
 
-def _shape(node: Node, x: Value) -> Host:
-    return np.asarray(x.shape[node.get("start", 0) : node.get("end")], np.int64)  # type: ignore[union-attr]
+def _shape(node: Node, x: Tensor | Host) -> Host:
+    return np.asarray(x.shape[node.get("start", 0) : node.get("end")], np.int64)
 
 
-def _size(node: Node, x: Value) -> Host:
-    return np.asarray(np.prod(x.shape, dtype=np.int64))  # type: ignore[union-attr]
+def _size(node: Node, x: Tensor | Host) -> Host:
+    return np.asarray(np.prod(x.shape, dtype=np.int64))
 
 
 def _range(node: Node, start: Tensor, stop: Tensor, step: Tensor) -> Tensor:
@@ -118,7 +115,7 @@ def _trilu(node: Node, x: Tensor, k: Host | None = None) -> Tensor:
     return (torch.triu if node["upper"] else torch.tril)(x, 0 if k is None else int(k.item()))
 
 
-def _pad(node: Node, x: Tensor, pads: Host, value: Value = None, axes: Host | None = None) -> Tensor:
+def _pad(node: Node, x: Tensor, pads: Host, value: Host | None = None, axes: Host | None = None) -> Tensor:
     """Modes constant, reflect (without the edge), edge and wrap. Negative pads crop."""
     rank = x.dim()
     chosen = range(rank) if axes is None else [axis % rank for axis in axes.tolist()]
@@ -126,7 +123,7 @@ def _pad(node: Node, x: Tensor, pads: Host, value: Value = None, axes: Host | No
     for index, axis in enumerate(chosen):
         begins[axis], ends[axis] = pads.tolist()[index], pads.tolist()[index + len(chosen)]
     if node["mode"] == "constant":
-        fill = 0 if value is None else value.item()  # type: ignore[union-attr]
+        fill = 0 if value is None else value.item()
         return functional.pad(x, torch_pads([*begins, *ends]), value=fill)
     for axis in range(rank):
         if begins[axis] or ends[axis]:
@@ -206,7 +203,7 @@ ROWS: dict[str, Row] = {
     "Trilu": Row(_trilu, host=(1,)),
     "Pad": Row(_pad, host=(1, 2, 3)),
     "CenterCropPad": Row(_center_crop_pad, host=(1,)),
-    "BitCast": Row(_bit_cast),
+    "BitCast": Row(_bit_cast, widen=False),
     "Col2Im": Row(_col2im, host=(1, 2)),
     "NonZero": plain(lambda x: torch.nonzero(x).t()),
 }
