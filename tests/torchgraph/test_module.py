@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
-from tests.models import Builder, attention, conv_relu_conv
 
 from fewbit.errors import DataError, ModelError
 from fewbit.graph.load import load
+from tests.models import Builder, attention, conv_relu_conv
 
 torch = pytest.importorskip("torch")
 
