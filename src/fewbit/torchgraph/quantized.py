@@ -281,7 +281,7 @@ class QuantizedGraph(nn.Module):
             fixed = real.astype(site.spec.dtype.storage).astype(np.float32)
         held = self.graph.constant(name)
         if isinstance(held, Tensor):
-            held.data.copy_(torch.from_numpy(np.ascontiguousarray(fixed)).reshape(held.shape))
+            held.data.copy_(torch.from_numpy(np.array(fixed).reshape(held.shape)))
 
 
 def _bounds(
