@@ -22,8 +22,9 @@ from fewbit.stages.scale_weights import stores_float16
 from fewbit.torchgraph.fake_quantize import FakeQuantize
 from fewbit.torchgraph.module import GraphModule, to_torch
 
-# Of a step. Latent weights start at most so far from the integers of the plan: those that were not rounded to the nearest would
-# otherwise start where the first updates move them back (the loss of ResNet-20 at 2 bits rose eightfold in 15 updates at 0.49).
+# Of a step. Latent weights start at most so far from the integers of the plan: those that were not rounded to the nearest
+# would otherwise start where the first updates move them back (the loss of ResNet-20 at 2 bits rose several times over in
+# 15 updates at 0.49).
 _WITHIN = 0.25
 _BIAS_FORMS = ("integer", "dynamic", "weight_only", "storage")  # whose biases the lowering takes from the plan
 _INT32 = 2.0**31 - 1
@@ -58,12 +59,13 @@ class RoundedBias(nn.Module):
 
     def __init__(self, edge: FakeQuantize, weight: FakeQuantize, out: NDArray[np.float32] | None) -> None:
         super().__init__()
-        self.edge, self.weight = edge, weight
+        self._scales = edge, weight  # in a tuple: they are modules of the graph already
         self.register_buffer("out", None if out is None else torch.from_numpy(np.array(out, np.float32)))
 
     def forward(self, bias: Tensor) -> Tensor:
         with torch.no_grad():
-            scale = (self.edge.scale() * self.weight.scale().reshape(-1)).double()
+            edge, weight = self._scales
+            scale = (edge.scale() * weight.scale().reshape(-1)).double()
             real = bias.double() if self.out is None else bias.double() / self.out
             rounded = (real / scale).round_().clamp_(-_INT32, _INT32) * scale
             error = (rounded if self.out is None else rounded * self.out).to(bias.dtype) - bias
