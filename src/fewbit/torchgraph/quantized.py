@@ -31,24 +31,29 @@ _INT32 = 2.0**31 - 1
 
 
 class Scaled(nn.Module):
-    """Fake quantization of a tensor in balanced units: multiplied by factors before, divided by them after.
-
-    drop: the probability with which an element passes unquantized (QDrop, Wei et al. 2022, equation 13); 0 by default.
-    """
+    """Fake quantization of a tensor in balanced units: multiplied by factors before, divided by them after."""
 
     factors: Tensor | None
 
     def __init__(self, quantize: FakeQuantize, factors: NDArray[np.float32] | None) -> None:
         super().__init__()
-        self.quantize, self.drop = quantize, 0.0
+        self.quantize = quantize
         self.register_buffer("factors", None if factors is None else torch.from_numpy(np.array(factors, np.float32)))
 
+    def _relative(self, x: Tensor) -> Tensor:
+        """A weight follows its step, so that its integers stay: the gradient of the step is then that of what the runtime
+        computes. (LSQ's supposes that integers move when the step does; latent weights that start near theirs do not.)"""
+        return x if self.quantize.shape is None else x * self.quantize.expand(self.quantize.step)
+
     def forward(self, x: Tensor) -> Tensor:
-        quantized = self.quantize(x) if self.factors is None else self.quantize(x * self.factors) / self.factors
-        return torch.where(torch.rand_like(x) < self.drop, x, quantized) if self.drop else quantized
+        x = self._relative(x)
+        if self.factors is None:
+            return self.quantize(x)
+        return self.quantize(x * self.factors) / self.factors
 
     def integers(self, x: Tensor) -> Tensor:
         """The integers that stand for x, as float32."""
+        x = self._relative(x)
         return self.quantize.integers(x if self.factors is None else x * self.factors)
 
 
