@@ -27,24 +27,25 @@ EDGE_OPS: dict[str, str] = {
         "Abs Acos Add Asin Atan Ceil Celu Clip Cos Div Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual "
         "HardSigmoid HardSwish LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg PRelu Pow Reciprocal "
         "Relu Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt Sub Sum SwiGLU Swish Tan Tanh ThresholdedRelu "
-        "Where And Or Not Xor IsNaN IsInf BitShift BitwiseAnd BitwiseOr BitwiseXor BitwiseNot Cast CastLike "
+        "Where And Or Not Xor IsNaN IsInf BitShift BitwiseAnd BitwiseOr BitwiseXor BitwiseNot Cast CastLike"
     ),
     "along axes": (
-        "ArgMax ArgMin CumSum LogSoftmax ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin "
-        "ReduceProd ReduceSum ReduceSumSquare Softmax TopK "
+        "ArgMax ArgMin CumSum LogSoftmax ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean "
+        "ReduceMin ReduceProd ReduceSum ReduceSumSquare Softmax TopK"
     ),
     "layers": (
-        "Attention AveragePool BatchNormalization CausalConvWithState Conv ConvTranspose DeformConv Einsum GRU Gemm "
-        "GlobalAveragePool GlobalMaxPool GroupNormalization InstanceNormalization LRN LSTM LayerNormalization LinearAttention "
-        "LpNormalization LpPool MatMul MaxPool MeanVarianceNormalization RMSNormalization RNN RotaryEmbedding "
+        "Attention AveragePool BatchNormalization CausalConvWithState Conv ConvTranspose DeformConv Einsum GRU "
+        "Gemm GlobalAveragePool GlobalMaxPool GroupNormalization InstanceNormalization LRN LSTM LayerNormalization "
+        "LinearAttention LpNormalization LpPool MatMul MaxPool MeanVarianceNormalization RMSNormalization RNN "
+        "RotaryEmbedding"
     ),
     "quantized": (
-        "ConvInteger DequantizeLinear DynamicQuantizeLinear MatMulInteger QLinearConv QLinearMatMul QuantizeLinear "
+        "ConvInteger DequantizeLinear DynamicQuantizeLinear MatMulInteger QLinearConv QLinearMatMul QuantizeLinear"
     ),
     "movement and shapes": (
-        "CenterCropPad Col2Im Compress Concat Constant ConstantOfShape DepthToSpace Dropout Expand EyeLike Flatten Gather "
-        "GatherElements GatherND Identity NonZero OneHot Pad Range Reshape ReverseSequence ScatterElements ScatterND Shape "
-        "Size Slice SpaceToDepth Split Squeeze TensorScatter Tile Transpose Trilu Unsqueeze "
+        "CenterCropPad Col2Im Compress Concat Constant ConstantOfShape DepthToSpace Dropout Expand EyeLike Flatten "
+        "Gather GatherElements GatherND Identity NonZero OneHot Pad Range Reshape ReverseSequence ScatterElements "
+        "ScatterND Shape Size Slice SpaceToDepth Split Squeeze TensorScatter Tile Transpose Trilu Unsqueeze"
     ),
     "images, sound, control flow": (
         "AffineGrid DFT GridSample If Loop MelWeightMatrix NonMaxSuppression Resize RoiAlign STFT Scan"

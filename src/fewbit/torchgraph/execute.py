@@ -67,7 +67,7 @@ class Executor:
         ]
         try:
             outputs = self._apply(step, inputs, values)
-        except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError) as error:
+        except (RuntimeError, TypeError, ValueError, IndexError, KeyError, NotImplementedError) as error:
             raise ModelError(
                 f"{step.node} cannot run on {', '.join(map(describe, inputs))}: {' '.join(str(error).split())}"
             ) from error

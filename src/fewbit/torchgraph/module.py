@@ -80,7 +80,7 @@ class GraphModule(nn.Module):
         self._host: dict[str, Host] = {name: compiler.constants[name] for name in compiler.on_host}
         self.torch_names: dict[str, str] = {}
         self._hooks: dict[str, list[Hook]] = {}
-        self._schedules: dict[tuple[Any, ...], Schedule] = {}
+        self._schedules: dict[tuple[Program, frozenset[str], tuple[str, ...]], Schedule] = {}
         self._register({n: a for n, a in compiler.constants.items() if n not in self._host}, hub, trainable)
 
     def _register(self, arrays: Mapping[str, Host], hub: Hub, trainable: bool | Collection[str]) -> None:
@@ -212,7 +212,7 @@ class GraphModule(nn.Module):
         return feeds
 
     def _schedule(self, program: Program, given: Collection[str], wanted: Sequence[str]) -> Schedule:
-        key = (id(program), frozenset(given), tuple(wanted))
+        key = (program, frozenset(given), tuple(wanted))
         if key not in self._schedules:
             constants = self._host.keys() | self.torch_names.keys()
             self._schedules[key] = schedule(program, given, wanted, constants, [n for n, h in self._hooks.items() if h])

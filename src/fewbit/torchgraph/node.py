@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ class Node:
     attributes: as numbers, strings, lists, arrays; what the node leaves out has the default of the operator's version.
     opset: the version of the operator set of the node's domain.
     inputs, outputs: the ONNX types of its ends, None where a missing input is or a type is not known.
+    wanted: for each output whether anybody reads it.
     constant: indices of the inputs that are constants of the graph.
     """
 
@@ -82,13 +83,14 @@ class Row:
     host: indices of inputs that `run` wants as numpy arrays (sizes, axes, pads). -1: every input.
     either: indices of inputs that `run` takes as they are, tensor or array. -1: every input.
     control: `run(node, bodies, *inputs)`, with the subgraphs by the names of their attributes.
+    widen: unsigned integers that torch cannot compute with come as int64, and int64 outputs go back to the type of the graph.
     """
 
     run: Callable[..., Any]
     host: tuple[int, ...] = ()
     either: tuple[int, ...] = ()
     control: bool = False
-    widen: bool = field(default=True)
+    widen: bool = True
 
 
 def plain(run: Callable[..., Any]) -> Row:

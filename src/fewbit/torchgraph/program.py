@@ -9,7 +9,7 @@ from fewbit.errors import ModelError
 from fewbit.torchgraph.node import Node, Row
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """One node, or a product and the addition of its bias in one.
 
@@ -33,7 +33,7 @@ class Step:
         yield from self.captures
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
     """A graph or subgraph.
 
@@ -91,7 +91,7 @@ def schedule(
     producers |= {
         name: step for name, (step, inner) in program.joined.items() if inner not in {*given, *wanted, *apart}
     }
-    needed: dict[int, Step] = {}
+    needed: set[Step] = set()
     missing: dict[str, None] = {}
     waiting = list(wanted)
     seen = set(given) | set(constants)
@@ -104,8 +104,8 @@ def schedule(
         if step is None:
             missing[name] = None
             continue
-        if id(step) not in needed:
-            needed[id(step)] = step
+        if step not in needed:
+            needed.add(step)
             waiting.extend(step.reads)
     if missing:
         known = ", ".join(repr(name) for name in given) or "nothing"
@@ -114,7 +114,7 @@ def schedule(
             f"{known} was given; feed them too"
         )
     place = {name: index for index, step in enumerate(program.steps) for name in step.outputs if name}
-    steps = sorted(needed.values(), key=lambda step: place[next(name for name in step.outputs if name)])
+    steps = sorted(needed, key=lambda step: place[next(name for name in step.outputs if name)])
     return Schedule(tuple(steps), _released(steps, wanted))
 
 

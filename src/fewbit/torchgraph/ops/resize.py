@@ -100,7 +100,7 @@ def _positions(transform: str, a: Axis) -> Numbers:
         moved = y * region / (length - 1) if length != 1 else np.full_like(y, region / 2)
         return a.begin * (a.size - 1) + moved
     if transform == "pytorch_half_pixel" and length == 1:
-        return np.full_like(y, -0.5)
+        return np.zeros_like(y)
     centred = (y + 0.5) / a.scale - 0.5
     return centred + a.size / 2 * (1 - a.wanted / length) if transform == "half_pixel_symmetric" else centred
 

@@ -81,7 +81,10 @@ class _Gru(_Cell):
 
 
 class _Lstm(_Cell):
-    """i, o, f, c, with peepholes from the cell to the gates i, o and f; `input_forget` couples f to i."""
+    """i, o, f, c, with peepholes from the cell to the gates i, o and f; `input_forget` couples f to i.
+
+    As in ONNX Runtime, the cell itself is not clipped on its way to the output.
+    """
 
     peepholes: Sequence[Tensor] | None = None
 
@@ -95,7 +98,7 @@ class _Lstm(_Cell):
         forget = 1 - i if self.node["input_forget"] else f(self.bound(f_in))
         c = forget * c + i * g(self.bound(c_in))
         o_in = o_in if self.peepholes is None else o_in + self.peepholes[1] * c
-        return f(self.bound(o_in)) * out(self.bound(c)), c
+        return f(self.bound(o_in)) * out(c), c
 
 
 def _run(cell: _Cell, x: Tensor, state: tuple[Tensor, ...], alive: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
