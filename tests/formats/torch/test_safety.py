@@ -126,7 +126,9 @@ def test_weights_and_constants_that_run_code(rewrite: Callable[..., Path], mark:
     path = rewrite(**{f"{weights}model_weights_config.json": pickled, f"{weights}weight_0": saved(Attack(mark))})
     refused(path, r"\(program/data/weights/weight_0\) is refused: unpickling", mark)
     for name in ("program/data/constants/opaque_obj_0", "program/data/constants/custom_obj_0"):
-        refused(rewrite(**{name: pickle.dumps(Attack(mark))}), rf"{name} is a pickled object, which would run code", mark)
+        refused(
+            rewrite(**{name: pickle.dumps(Attack(mark))}), rf"{name} is a pickled object, which would run code", mark
+        )
 
 
 def test_sizes_that_run_code(rewrite: Callable[..., Path], mark: Path) -> None:
