@@ -33,6 +33,7 @@ from fewbit.runtimes.verify import compare_outputs
 from fewbit.stages.balance import balance
 from fewbit.stages.choose_ranges import choose_ranges
 from fewbit.stages.correct_bias import correct_biases, corrected
+from fewbit.stages.expected_means import expected_means
 from fewbit.stages.judge_ranges import judge_ranges, questions
 from fewbit.stages.repair import perturbations, worst_nodes
 from fewbit.stages.rotate_stream import stream_rotation
@@ -115,7 +116,8 @@ class Calibrator:
         if not plan.edges():
             if self.source is not None:
                 self._look(plan, self.source)
-            return self._round(correct_biases(self.hub, scale_weights(self.hub, plan), self.stats))
+            means = expected_means(self.hub) if self.source is None else self._means()
+            return self._round(correct_biases(self.hub, scale_weights(self.hub, plan), means))
         if self.source is None:
             raise no_samples(f"recipe {plan.recipe}")
         self._look(plan, self.source)
@@ -169,7 +171,10 @@ class Calibrator:
     def _corrected(self, plan: Plan, source: DataSource) -> Plan:
         """The plan with its weights scaled and its biases corrected."""
         shifts = self._shifts(plan, source) if self.effort.shifts else {}
-        return correct_biases(self.hub, scale_weights(self.hub, plan), self.stats, shifts)
+        return correct_biases(self.hub, scale_weights(self.hub, plan), self._means(), shifts)
+
+    def _means(self) -> dict[str, NDArray[np.float64]]:
+        return {name: seen.channel_mean for name, seen in self.stats.items()}
 
     def _round(self, plan: Plan) -> Plan:
         """The plan with its weights rounded by the outputs of their layers, where there are samples and that pays: those of
