@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto
-from tests.models import Builder
 
 from fewbit.graph.load import load
+from tests.models import Builder
 
 torch = pytest.importorskip("torch")
 

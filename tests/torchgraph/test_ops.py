@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
-from tests.models import Builder
 
 from fewbit.graph.load import load
+from tests.models import Builder
 
 torch = pytest.importorskip("torch")
 
