@@ -50,7 +50,10 @@ class Scaled(nn.Module):
     def _relative(self, x: Tensor) -> Tensor:
         """A weight follows its step, so that its integers stay: the gradient of the step is then that of what the runtime
         computes. (LSQ's supposes that integers move when the step does; latent weights that start near theirs do not.)"""
-        return x if self.quantize.shape is None else x * self.quantize.expand(self.quantize.step)
+        if self.quantize.shape is None:
+            return x
+        step = self.quantize.step if self.quantize.enabled else self.quantize.step.detach()  # off, no step is learned
+        return x * self.quantize.expand(step)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self._relative(x)
