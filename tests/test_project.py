@@ -95,6 +95,7 @@ def test_public_names() -> None:
         "inspect",
         "load",
         "quantize",
+        "tune",
     ]
     for name in fewbit.__all__:
         assert getattr(fewbit, name) is not None

@@ -133,9 +133,10 @@ def test_a_killed_run_goes_on_to_the_same_result(convs: Path, images: np.ndarray
         fewbit.tune(convs, data, "w2a8", epochs=4, batch=8, session=session, resume=True)
 
 
+@pytest.mark.slow
 def test_the_time_limit_is_kept(convs: Path, images: np.ndarray) -> None:
-    result = fewbit.tune(convs, images, "w2a8", time_limit="6s", batch=8, effort="fast")
-    assert result.seconds < 6.6 and len(result.losses) > 1
+    result = fewbit.tune(convs, images, "w2a8", time_limit="30s", batch=8, effort="fast")
+    assert result.seconds < 33 and len(result.losses) > 1
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_the_time_limit_is_kept(convs: Path, images: np.ndarray) -> None:
         ({"epochs": 0}, RecipeError, "epochs must be at least 1, given 0"),
         ({"device": "tpu"}, RecipeError, "device 'tpu' does not exist"),
         ({"resume": True}, RecipeError, "give its folder with --session"),
-        ({"recipe": "nf4"}, InputError, "leaves nothing to learn"),
+        ({"recipe": "nf4"}, InputError, "nothing in this model"),
         ({"loss": lambda *_: 1.0}, DataError, "must give one number as a tensor.*not float"),
     ],
 )

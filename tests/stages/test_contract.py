@@ -60,7 +60,7 @@ class TestCorrectBiases(_Stage):
         return scale_weights(hub, choose_ranges(balance(hub, plan, stats), stats))
 
     def stage(self, hub: Hub, plan: Plan, stats: Stats) -> Plan:
-        return correct_biases(hub, plan, stats)
+        return correct_biases(hub, plan, {name: seen.channel_mean for name, seen in stats.items()})
 
 
 class TestRoundWeights(TestCorrectBiases):

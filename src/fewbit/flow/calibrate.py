@@ -30,6 +30,7 @@ from fewbit.progress import Progress
 from fewbit.stages.balance import balance
 from fewbit.stages.choose_ranges import choose_ranges
 from fewbit.stages.correct_bias import correct_biases, corrected
+from fewbit.stages.expected_means import expected_means
 from fewbit.stages.judge_ranges import judge_ranges, questions
 from fewbit.stages.rotate_stream import stream_rotation
 from fewbit.stages.round_weights import not_rounded, round_weights, rounded_nodes, weight_size
@@ -107,7 +108,8 @@ class Calibrator:
         if not plan.edges():
             if self.source is not None:
                 self._look(plan, self.source)
-            return self._round(correct_biases(self.hub, scale_weights(self.hub, plan), self.stats))
+            means = expected_means(self.hub) if self.source is None else self._means()
+            return self._round(correct_biases(self.hub, scale_weights(self.hub, plan), means))
         if self.source is None:
             raise no_samples(f"recipe {plan.recipe}")
         self._look(plan, self.source)
@@ -164,7 +166,10 @@ class Calibrator:
     def _corrected(self, plan: Plan) -> Plan:
         """The plan with its weights scaled and its biases corrected."""
         shifts = self._shifts(plan) if self.effort.shifts else {}
-        return correct_biases(self.hub, scale_weights(self.hub, plan), self.stats, shifts)
+        return correct_biases(self.hub, scale_weights(self.hub, plan), self._means(), shifts)
+
+    def _means(self) -> dict[str, NDArray[np.float64]]:
+        return {name: seen.channel_mean for name, seen in self.stats.items()}
 
     def _round(self, plan: Plan) -> Plan:
         """The plan with its weights rounded by the outputs of their layers, where there are samples and that pays: those of

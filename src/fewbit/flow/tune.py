@@ -92,7 +92,6 @@ class _Job:
     deadline: float
     session: Path | None
     identity: Mapping[str, Any]
-    loss: Loss
     notes: list[str] = field(default_factory=list)
 
 
@@ -185,15 +184,15 @@ def tune(
         started + allowed - reserve,
         folder,
         identity,
-        training.loss_for(hub, _user_loss(loss)),
     )
     start = _start(job, wanted, chosen, source, effort, threads, resume)
     with training.threads(threads), training.gather(hub, source, _MEMORY, progress, threads) as samples:
         train, held = training.split(len(samples), _HELD_BACK, seed)
         graph = training.prepare(hub, start, place)
-        course = _train(job, graph, samples, train, held, epochs, resume)
+        judged = training.loss_for(hub, samples, _user_loss(loss))
+        course = _train(job, graph, samples, train, held, judged, epochs, resume)
         plan = graph.plan()
-        before, after = (training.runtime_loss(job.loss, hub, p, samples, held, threads) for p in (start, plan))
+        before, after = (training.runtime_loss(judged, hub, p, samples, held, threads) for p in (start, plan))
     if not after < before:
         job.notes.append(
             f"training did not help on the {len(held)} samples held back (loss {after:.4g}, before it {before:.4g}): the "
@@ -242,6 +241,7 @@ def _train(
     samples: Samples,
     train: Sequence[int],
     held: Sequence[int],
+    loss: Loss,
     epochs: int | None,
     resume: bool,
 ) -> Course:
@@ -254,7 +254,7 @@ def _train(
         samples,
         train,
         held,
-        job.loss,
+        loss,
         epochs=epochs or DEFAULT_EPOCHS,
         batch=job.batch,
         rates=Rates(),

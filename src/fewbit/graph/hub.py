@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from fewbit.core.normal import Normal
 from fewbit.errors import ModelError
 from fewbit.graph.info import RuleOutcome, Shape, TensorInfo
 
@@ -20,12 +21,15 @@ class Hub:
 
     Tensors are immutable: a changed weight is a new tensor. Names are unique over the main graph and all subgraphs; a
     node without a name gets one from its operator and first output, so it is the same on each load.
+
+    normals: value name → what a batch normalization that was folded into its maker says of its channels.
     """
 
     def __init__(self, model: ir.Model, path: Path | None = None) -> None:
         self.model = model
         self.path = path
         self.log: list[RuleOutcome] = []
+        self.normals: dict[str, Normal] = {}
         self._by_name: dict[str, ir.Value] = {}
         self._names = name_everything(model)
 
@@ -92,7 +96,7 @@ class Hub:
     def clone(self) -> Hub:
         """A hub whose graph can be changed without touching this one. The tensors are shared."""
         hub = Hub(self.model.clone(), self.path)
-        hub.log = list(self.log)
+        hub.log, hub.normals = list(self.log), dict(self.normals)
         return hub
 
     def fresh_name(self, stem: str) -> str:

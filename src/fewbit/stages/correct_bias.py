@@ -10,7 +10,6 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from fewbit.core.quant import dequantize
-from fewbit.core.stats import TensorStats
 from fewbit.core.weights.bias import output_shift, tap_coverage
 from fewbit.graph.facts import bias_add
 from fewbit.graph.hub import Hub
@@ -36,13 +35,13 @@ def corrected(plan: Plan, node: ir.Node) -> bool:
 def correct_biases(
     hub: Hub,
     plan: Plan,
-    stats: Mapping[str, TensorStats],
+    means: Mapping[str, NDArray[np.float64]],
     shifts: Mapping[str, NDArray[np.float64]] | None = None,
 ) -> Plan:
-    """The plan with a corrected bias for every node that has statistics of its input's channels.
+    """The plan with a corrected bias for every node whose input's channel means are known.
 
     Args:
-        stats: channel means of the inputs, by value name.
+        means: of each channel of the inputs, by value name: measured, or expected (`fewbit.stages.expected_means`).
         shifts: how far quantizing the inputs moves those means (E[q(x) - x] of each channel), where it is known.
     """
     biases: dict[str, NDArray[np.float32]] = {}
@@ -51,9 +50,9 @@ def correct_biases(
         if weight is None or not corrected(plan, node):
             continue
         name = str(node.inputs[0].name)  # type: ignore[union-attr]
-        if name not in stats:
+        if name not in means:
             continue
-        bias = corrected_bias(hub, plan, node, weight, stats[name].channel_mean, (shifts or {}).get(name))
+        bias = corrected_bias(hub, plan, node, weight, means[name], (shifts or {}).get(name))
         if bias is not None:
             biases[str(node.name)] = bias
     return replace(plan, biases={**plan.biases, **biases})

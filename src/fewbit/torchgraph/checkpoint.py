@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -42,7 +43,9 @@ class Checkpoint:
         part = path.with_suffix(".part")
         try:
             save_file(
-                {k: v.detach().cpu().contiguous() for k, v in self.tensors.items()}, part, {_META: json.dumps(meta)}
+                {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in self.tensors.items()},
+                part,
+                {_META: json.dumps(meta)},
             )
             os.replace(part, path)
         except (OSError, SafetensorError) as error:

@@ -29,9 +29,9 @@ class Rates:
     steps: of scales and offsets, relative to where they began. biases: relative to the mean size of a layer's biases.
     """
 
-    weights: float = 0.02
-    steps: float = 1e-3
-    biases: float = 1e-3
+    weights: float = 2e-3
+    steps: float = 5e-5
+    biases: float = 5e-5
 
 
 @dataclass

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fewbit.graph.hub import Hub
@@ -48,17 +49,17 @@ def exact_layer(hub: Hub, plan: Plan, node: ir.Node, x: Tensor) -> Tensor:
     weight = torch.from_numpy(integer_weight(hub, plan, node, found.value).astype(np.float64))
     step = (np.float32(float(source.scale) * read[1]) * scaled.scale.reshape(-1)).astype(np.float32)
     sizes = (found.shape[found.out_axis],)
-    given = plan.biases.get(str(node.name))
-    if given is None:
+    bias: NDArray[np.floating] | None = plan.biases.get(str(node.name))
+    if bias is None:
         constant = node_bias(hub, node)
-        given = np.zeros(1, np.float32) if constant is None else balanced_bias(plan, node, constant).astype(np.float32)
-    bias = torch.from_numpy(accumulator_bias(np.broadcast_to(given, sizes), step).astype(np.float64))
+        bias = np.zeros(1) if constant is None else np.asarray(balanced_bias(plan, node, constant), np.float32)
+    added = torch.from_numpy(accumulator_bias(np.broadcast_to(bias, sizes), step).astype(np.float64))
     centred = x.to(torch.float64) - float(source.zero_point)
     if node.op_type == "Conv":
-        sums = convolve(describe_node(node, hub.model.opset_imports), centred, weight, bias)
+        sums = convolve(describe_node(node, hub.model.opset_imports), centred, weight, added)
         shape = (-1, *[1] * (sums.dim() - 2))
     else:
-        sums = centred @ (weight.t() if found.out_axis == 0 else weight) + bias
+        sums = centred @ (weight.t() if found.out_axis == 0 else weight) + added
         shape = (-1,)
     multiplier = torch.from_numpy(step / np.float32(target.scale)).reshape(shape)
     zero = float(target.zero_point)

@@ -26,21 +26,26 @@ class Distillation:
     Scores whose highest is the answer, and probabilities that a Softmax or Sigmoid makes: the Kullback-Leibler divergence of
     the model's distribution from the float model's, in nats. Other outputs: the squared error over the mean square of the
     float output.
+
+    Args:
+        power: output → the mean square of what the float model gives there, over all samples.
     """
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, power: Mapping[str, float]) -> None:
         squashed, scores = squashed_outputs(hub), decisions(hub)
         self._losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
         for output in hub.outputs:
             name = output.name
+            if name not in power:
+                continue  # whole numbers: they have no gradients
             if name in squashed:
                 axis = squashed[name].axis
                 self._losses[name] = _binary if squashed[name].kind == "sigmoid" else _probabilities(axis)
             else:
-                self._losses[name] = _scores if name in scores else _squared
+                self._losses[name] = _scores if name in scores else _squared(power[name])
 
     def __call__(self, outputs: dict[str, Tensor], targets: dict[str, Tensor], labels: list[Any]) -> Tensor:
-        found = [self._losses[name](y, targets[name]) for name, y in outputs.items() if y.is_floating_point()]
+        found = [self._losses[name](y, targets[name]) for name, y in outputs.items() if name in self._losses]
         return torch.stack(found).mean()
 
 
@@ -65,8 +70,8 @@ def _binary(outputs: Tensor, targets: Tensor) -> Tensor:
     return entropy(outputs) - entropy(targets)
 
 
-def _squared(outputs: Tensor, targets: Tensor) -> Tensor:
-    return functional.mse_loss(outputs, targets) / targets.square().mean().clamp_min(_TINY)
+def _squared(power: float) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda outputs, targets: functional.mse_loss(outputs, targets) / max(power, _TINY)
 
 
 def checked(loss: Loss) -> Callable[[Mapping[str, Tensor], Mapping[str, Tensor], list[Any]], Tensor]:

@@ -26,7 +26,8 @@ from fewbit.torchgraph.fake_quantize import FakeQuantize
 from fewbit.torchgraph.module import GraphModule, to_torch
 
 # Of a step. Latent weights start at most so far from the integers of the plan: those that were not rounded to the nearest
-# would otherwise start where the first updates move them back (ResNet-20 at 2 bits: eight times the loss after 15 at 0.49).
+# would otherwise start where the first updates move them back (the loss of ResNet-20 at 2 bits rose several times over in
+# 15 updates at 0.49).
 _WITHIN = 0.25
 _BIAS_FORMS = ("integer", "dynamic", "weight_only", "storage")  # whose biases the lowering takes from the plan
 _INT32 = 2.0**31 - 1
@@ -35,7 +36,6 @@ _INT32 = 2.0**31 - 1
 class Scaled(nn.Module):
     """Fake quantization of a tensor in balanced units: multiplied by factors before, divided by them after.
 
-    drop: the probability with which an element passes unquantized (QDrop, Wei et al. 2022, equation 13); 0 by default.
     sums: of a tensor that an integer kernel makes; in evaluation mode it is rounded as that kernel does, number for number.
     """
 
@@ -43,20 +43,29 @@ class Scaled(nn.Module):
 
     def __init__(self, quantize: FakeQuantize, factors: NDArray[np.float32] | None) -> None:
         super().__init__()
-        self.quantize, self.drop = quantize, 0.0
+        self.quantize = quantize
         self.sums: Sums | None = None
         self.register_buffer("factors", None if factors is None else torch.from_numpy(np.array(factors, np.float32)))
 
+    def _relative(self, x: Tensor) -> Tensor:
+        """A weight follows its step, so that its integers stay: the gradient of the step is then that of what the runtime
+        computes. (LSQ's supposes that integers move when the step does; latent weights that start near theirs do not.)"""
+        if self.quantize.shape is None:
+            return x
+        step = self.quantize.step if self.quantize.enabled else self.quantize.step.detach()  # off, no step is learned
+        return x * self.quantize.expand(step)
+
     def forward(self, x: Tensor) -> Tensor:
+        x = self._relative(x)
         balanced = x if self.factors is None else x * self.factors
         quantized = self.quantize(balanced)
         if self.sums is not None and not self.training and self.quantize.enabled:
             quantized = quantized + (self.sums.rounded(balanced, self.quantize) - quantized).detach()
-        quantized = quantized if self.factors is None else quantized / self.factors
-        return torch.where(torch.rand_like(x) < self.drop, x, quantized) if self.drop else quantized
+        return quantized if self.factors is None else quantized / self.factors
 
     def integers(self, x: Tensor) -> Tensor:
         """The integers that stand for x, as float32."""
+        x = self._relative(x)
         return self.quantize.integers(x if self.factors is None else x * self.factors)
 
     def real(self, integers: Tensor) -> Tensor:
@@ -281,7 +290,7 @@ class QuantizedGraph(nn.Module):
             fixed = real.astype(site.spec.dtype.storage).astype(np.float32)
         held = self.graph.constant(name)
         if isinstance(held, Tensor):
-            held.data.copy_(torch.from_numpy(np.ascontiguousarray(fixed)).reshape(held.shape))
+            held.data.copy_(torch.from_numpy(np.array(fixed).reshape(held.shape)))
 
 
 def _bounds(

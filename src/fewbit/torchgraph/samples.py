@@ -23,11 +23,13 @@ class Samples:
 
     stacked: whether samples may be joined along the first axis. Otherwise a batch is read as single samples, whose gradients
         add up to that of the batch.
+    power: the mean square of the values of some names, over all samples.
     """
 
     def __init__(self, memory: int, *, stacked: bool) -> None:
         self.stacked = stacked
         self.labels: list[Any] = []
+        self.power: dict[str, float] = {}
         self._shelf = Shelf(memory)
 
     def __len__(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,18 +63,24 @@ def gather(hub: Hub, source: DataSource, memory: int, progress: Progress, runtim
     real: object = hub.path if is_large(hub.model) and hub.path is not None else hub.model
     session = open_session(real, threads=runtime_threads)  # type: ignore[arg-type]
     samples = Samples(memory, stacked=stackable(hub))
+    squares: dict[str, tuple[float, int]] = {}
     try:
         with progress.task("outputs of the float model", source.count) as advance:
             for index, (feed, label) in enumerate(source):
                 outputs = dict(zip(session.outputs, session.run(feed), strict=True))
                 for name, array in outputs.items():
-                    if array.dtype.kind == "f" and not torch.from_numpy(array).isfinite().all():
+                    if array.dtype.kind != "f":
+                        continue
+                    total, count = squares.get(name, (0.0, 0))
+                    squares[name] = total + float(np.square(array, dtype=np.float64).sum()), count + array.size
+                    if not np.isfinite(squares[name][0]):
                         raise DataError(
                             f"sample {index}: the float model gives NaN or infinity at output {name}; leave it out"
                         )
                 samples.add({**feed, **{TARGET + name: array for name, array in outputs.items()}}, label)
                 advance(1)
         samples.check()
+        samples.power = {name: total / max(count, 1) for name, (total, count) in squares.items()}
         yield samples
     finally:
         samples.close()
@@ -93,9 +100,9 @@ def prepare(hub: Hub, plan: Plan, device: torch.device) -> QuantizedGraph:
     return graph.to(device)
 
 
-def loss_for(hub: Hub, own: Loss | None) -> Loss:
+def loss_for(hub: Hub, samples: Samples, own: Loss | None) -> Loss:
     """Distillation, or the user's own loss."""
-    return Distillation(hub) if own is None else checked(own)
+    return Distillation(hub, samples.power) if own is None else checked(own)
 
 
 def runtime_loss(

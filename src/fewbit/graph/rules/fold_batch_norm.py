@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from fewbit.core.normal import Normal
 from fewbit.graph.affine import (
     Vector,
     foldable_weight,
@@ -40,8 +41,11 @@ def _fold(hub: Hub, node: ir.Node) -> tuple[bool, str]:
     if isinstance(affine, str):
         return False, affine
     factor, shift = affine
+    name = str(node.outputs[0].name)
+    normal = Normal(*(np.asarray(hub.constant(node.inputs[i]), np.float64).reshape(-1) for i in (2, 1)))
     before_reason = _into_producer(hub, node, factor, shift)
     if before_reason is None:
+        hub.normals[name] = Normal(normal.mean, np.abs(normal.std))
         return True, "folded into the node before it"
     after_reason = _into_consumer(hub, node, factor, shift)
     if after_reason is None:
