@@ -56,7 +56,7 @@ def test_eval_compare_and_bench_beside_the_float_module(folder: Path) -> None:
     assert abs(json.loads(scored.stdout)["change"]) <= 1 / 12
     timed = fewbit("bench", folder / "q.onnx", "--baseline", program, "--rounds", 3, "--json", "-q")
     assert timed.returncode == 0, timed.stderr
-    assert json.loads(timed.stdout)["timings"][0]["baseline"]["seconds"] > 0
+    assert json.loads(timed.stdout)["timings"][0]["baseline"]["milliseconds"] > 0
 
 
 def test_inspect_with_shapes_instead_of_samples(folder: Path) -> None:
