@@ -33,7 +33,12 @@ def integers(result: TuneResult) -> dict[str, np.ndarray]:
     return {n: s.integers for n, s in result.plan.constants().items() if s.integers is not None}
 
 
-def test_training_makes_the_loss_in_the_runtime_smaller(convs: Path, images: np.ndarray, tmp_path: Path) -> None:
+def test_training_makes_the_loss_in_the_runtime_smaller(
+    convs: Path, images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fewbit.torchgraph.distill import Rates
+
+    monkeypatch.setattr("fewbit.torchgraph.distill.Rates", lambda: Rates(0.02, 1e-3, 1e-3))  # for 40 updates
     recipe = {"base": "w4a8", "rules": [{"weight": {"dtype": "int2"}}]}
     result = fewbit.tune(convs, images, recipe, out=tmp_path / "q.onnx", epochs=8, batch=8)
     assert result.end < 0.8 * result.start
