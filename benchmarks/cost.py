@@ -20,7 +20,7 @@ class Cost:
         return asdict(self)
 
 
-def run(command: list[str], log: Path, environment: dict[str, str] | None = None, timeout: float = 900) -> Cost:
+def run(command: list[str], log: Path, environment: dict[str, str] | None = None, timeout: float = 3600) -> Cost:
     """Run a command to its end; its output goes to `log`."""
     started = time.perf_counter()
     with log.open("wb") as file:

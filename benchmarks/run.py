@@ -14,7 +14,7 @@ from typing import Any
 
 from cases import ROOT, load_zoo, zoo_folder
 from cost import run as run_costed
-from peers.environment import python_of
+from peers.environment import environment_of, python_of
 from table import write_document
 
 HERE = Path(__file__).resolve().parent
@@ -22,7 +22,7 @@ FEWBIT = ("int8", "int8-dynamic", "int8-weights", "fp16", "a16w8")
 PEERS = ("ort-minmax", "ort-percentile", "ort-dynamic", "nncf")
 
 
-def command(tool: str, case: Any, zoo: Path, out: Path, samples: int, peer_python: Path | None) -> list[str]:
+def command(tool: str, case: Any, zoo: Path, out: Path, samples: int, pythons: dict[str, Path]) -> list[str]:
     if tool.startswith("fewbit-"):
         data = f'{zoo / "zoo.py"}:calibration("{case.name}")'
         recipe, _, effort = tool.removeprefix("fewbit-").partition("@")
@@ -38,9 +38,8 @@ def command(tool: str, case: Any, zoo: Path, out: Path, samples: int, peer_pytho
             "--quiet",
         ]
         return [sys.executable, "-m", "fewbit", "quantize", case.model, "-o", str(out), "--no-verify", *options]
-    assert peer_python is not None
     script = str(HERE / "peers" / "quantize.py")
-    return [str(peer_python), script, tool, case.model, str(zoo), case.name, str(out), str(samples)]
+    return [str(pythons[environment_of(tool)]), script, tool, case.model, str(zoo), case.name, str(out), str(samples)]
 
 
 def main() -> None:
@@ -64,8 +63,8 @@ def main() -> None:
     folder = zoo_folder(arguments.zoo)
     zoo = load_zoo(folder)
     names = arguments.cases or zoo.cases()
-    peers = [tool for tool in arguments.tools if not tool.startswith("fewbit-")]
-    peer_python = python_of(arguments.peer_env) if peers else None
+    environments = {environment_of(tool) for tool in arguments.tools if not tool.startswith("fewbit-")}
+    pythons = {name: python_of(arguments.peer_env, name) for name in sorted(environments)}
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for name in names:
@@ -76,7 +75,7 @@ def main() -> None:
             if not (arguments.resume and out.exists() and stored.exists()):
                 out.unlink(missing_ok=True)
                 log = out.with_suffix(".log")
-                cost = run_costed(command(tool, case, folder, out, arguments.samples, peer_python), log)
+                cost = run_costed(command(tool, case, folder, out, arguments.samples, pythons), log)
                 stored.write_text(json.dumps(cost.to_dict()))
             costs[tool] = json.loads(stored.read_text())
             state = (

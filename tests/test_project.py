@@ -23,8 +23,9 @@ LAYERS = (
     {"runtimes"},
     {"capture"},
     {"plan"},
-    {"stages", "formats", "report"},
+    {"stages", "formats", "report", "torchgraph"},
     {"flow"},
+    {"torch"},
     {"testing"},
     {"cli", "__main__", "__init__"},
 )
@@ -80,7 +81,7 @@ def test_importing_loads_nothing_heavy() -> None:
         "rich",
     }
     assert not loaded_by("import fewbit.cli.main") & {"numpy", "onnx", "onnxruntime", "scipy", "torch", "pydantic"}
-    assert not loaded_by("import fewbit.flow.quantize") & {"torch", "tensorflow", "pandas"}
+    assert not loaded_by("import fewbit.flow.quantize") & {"scipy", "torch", "tensorflow", "pandas"}
 
 
 def test_public_names() -> None:
@@ -94,6 +95,7 @@ def test_public_names() -> None:
         "inspect",
         "load",
         "quantize",
+        "tune",
     ]
     for name in fewbit.__all__:
         assert getattr(fewbit, name) is not None

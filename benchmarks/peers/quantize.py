@@ -71,11 +71,71 @@ def nncf(model: str, feeds: list[Feed], out: str) -> None:
     onnx.save(library.quantize(proto, library.Dataset(feeds), subset_size=len(feeds), **options), out)
 
 
+def ort_nbits(algorithm: str) -> Callable[[str, list[Feed], str], None]:
+    """4-bit MatMulNBits in blocks of 32: rounded to nearest, or by half-quadratic quantization."""
+
+    def quantize(model: str, feeds: list[Feed], out: str) -> None:
+        import onnx
+        from onnxruntime.quantization import matmul_nbits_quantizer as library
+
+        config = (
+            library.HQQWeightOnlyQuantConfig(block_size=32, bits=4)
+            if algorithm == "hqq"
+            else library.DefaultWeightOnlyQuantConfig(block_size=32, is_symmetric=False, bits=4)
+        )
+        quantizer = library.MatMulNBitsQuantizer(
+            onnx.load(model), block_size=32, is_symmetric=False, bits=4, algo_config=config
+        )
+        quantizer.process()
+        onnx.save(quantizer.model.model, out)
+
+    return quantize
+
+
+def aimet(
+    weights: str, scheme: str = "tf_enhanced", rounding: str = "nearest", iterations: int = 2000
+) -> Callable[[str, list[Feed], str], None]:
+    """Cross-layer equalization where weights have 8 bits; AdaRound and sequential MSE as its documentation runs them."""
+
+    def quantize(model: str, feeds: list[Feed], out: str) -> None:
+        import aimet_onnx
+        import onnx
+        from onnxsim import simplify
+
+        shapes = {name: list(array.shape) for name, array in feeds[0].items()}
+        same = all({name: list(array.shape) for name, array in feed.items()} == shapes for feed in feeds)
+        proto, _ = simplify(onnx.load(model), overwrite_input_shapes=shapes if same else None)
+        if weights == "int8":
+            from aimet_onnx.cross_layer_equalization import equalize_model
+
+            try:
+                equalize_model(proto)
+            except Exception as error:  # noqa: BLE001 - it does not know every graph
+                print(f"note: not equalized, because of {error!r:.150}")
+        simulation = aimet_onnx.QuantizationSimModel(
+            proto, param_type=weights, activation_type="int8", quant_scheme=scheme, providers=["CPUExecutionProvider"]
+        )
+        if rounding == "seqmse":
+            aimet_onnx.apply_seq_mse(simulation, feeds[:32])
+        elif rounding == "adaround":
+            aimet_onnx.apply_adaround(simulation, feeds, num_iterations=iterations)
+        simulation.compute_encodings(feeds)
+        onnx.save(simulation.to_onnx_qdq(prequantize_constants=True), out)
+
+    return quantize
+
+
 PEERS: dict[str, Callable[[str, list[Feed], str], None]] = {
     "ort-minmax": ort_static("MinMax"),
     "ort-percentile": ort_static("Percentile"),
     "ort-dynamic": ort_dynamic,
     "nncf": nncf,
+    "ort-nbits-rtn": ort_nbits("rtn"),
+    "ort-nbits-hqq": ort_nbits("hqq"),
+    "aimet": aimet("int8"),
+    "aimet-w4": aimet("int4"),
+    "aimet-w4-seqmse": aimet("int4", scheme="min_max", rounding="seqmse"),
+    "aimet-w4-adaround": aimet("int4", rounding="adaround"),
 }
 
 

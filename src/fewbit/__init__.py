@@ -10,14 +10,15 @@ if TYPE_CHECKING:
     from fewbit.flow.compare import compare
     from fewbit.flow.evaluate import evaluate
     from fewbit.flow.inspect import inspect
+    from fewbit.flow.opening import load
     from fewbit.flow.quantize import quantize
-    from fewbit.graph.load import load
+    from fewbit.flow.tune import tune
     from fewbit.plan.plan import Plan
     from fewbit.plan.recipe import Recipe
 
 __version__ = "0.1.0"
 
-__all__ = ["Plan", "Recipe", "__version__", "benchmark", "compare", "evaluate", "inspect", "load", "quantize"]
+__all__ = ["Plan", "Recipe", "__version__", "benchmark", "compare", "evaluate", "inspect", "load", "quantize", "tune"]
 
 # Loaded on first use, so that `import fewbit` costs nothing.
 _WHERE = {
@@ -27,8 +28,9 @@ _WHERE = {
     "compare": "fewbit.flow.compare",
     "evaluate": "fewbit.flow.evaluate",
     "inspect": "fewbit.flow.inspect",
-    "load": "fewbit.graph.load",
+    "load": "fewbit.flow.opening",
     "quantize": "fewbit.flow.quantize",
+    "tune": "fewbit.flow.tune",
 }
 
 

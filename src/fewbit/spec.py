@@ -101,6 +101,7 @@ _FLOAT_STORAGE: dict[tuple[str, int], np.dtype] = {
     ("e5m2", 8): np.dtype(ml_dtypes.float8_e5m2),
 }
 
+INT2 = DType("int", 2)
 INT4, UINT4 = DType("int", 4), DType("uint", 4)
 INT8, UINT8 = DType("int", 8), DType("uint", 8)
 INT16, UINT16 = DType("int", 16), DType("uint", 16)

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 
-from fewbit.capture.taps import add_taps
+from fewbit.capture.taps import PHASE, add_taps
 from fewbit.graph.load import load
 from tests.models import Builder
 
@@ -27,7 +27,7 @@ def test_values_are_looked_at_before_the_next_layer_runs(tmp_path: Path) -> None
     options = onnxruntime.SessionOptions()
     options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
     session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
-    session.run(None, {"x": np.zeros((1, 16, 20, 20), np.float32)})
+    session.run(None, {"x": np.zeros((1, 16, 20, 20), np.float32), PHASE: np.zeros(1, np.int64)})
     events = json.loads(Path(session.end_profiling()).read_text())
     ran = [e["args"]["op_name"] for e in events if e["name"].endswith("_kernel_time")]
     assert "GlobalAveragePool" not in ran

@@ -11,7 +11,8 @@ import pytest
 import fewbit
 from fewbit.core.weights.pairs import saturating_pairs
 from fewbit.core.weights.rows import weight_rows
-from fewbit.flow.calibrate import DEFAULT_MIN_SQNR
+from fewbit.errors import DataError
+from fewbit.flow.repair import DEFAULT_MIN_SQNR
 from fewbit.graph.load import load
 from fewbit.graph.ops import weight_of
 from fewbit.plan.balanced import integer_weight
@@ -217,6 +218,42 @@ def test_the_layers_to_blame_are_found_and_returned_to_float(tmp_path: Path) -> 
     assert "hurt most" in repaired.notes[0]
 
 
+def test_a_figure_that_is_asked_for_is_reached(tmp_path: Path) -> None:
+    """The noises of layers do not add up to what they bring together, so the first choice may not be enough."""
+    model = fragile_model(tmp_path / "m.onnx")
+    feeds = normal(32, x=(1, 8, 6, 6))
+    for wanted in (28, 40):
+        made = fewbit.quantize(model, feeds, out=tmp_path / "q.onnx", min_sqnr=wanted)
+        assert made.verification is not None and made.verification.outputs[0].sqnr > wanted - 1.5  # other samples
+        assert not any("returns as many" in note for note in made.notes)
+
+
+def classifier(path: Path, spread: float) -> Path:
+    """Ten classes whose scores lie `spread` apart at most."""
+    b = Builder()
+    x = b.node("Relu", [b.node("Conv", ["x", b.weight(16, 4, 3, 3), b.weight(16)])])
+    x = b.node("Flatten", [b.node("GlobalAveragePool", [x])])
+    scores = b.node(
+        "Gemm",
+        [
+            x,
+            b.constant((b.random.standard_normal((16, 10)) * spread).astype(np.float32)),
+            b.constant(np.arange(10, dtype=np.float32)),
+        ],
+    )
+    b.node("Softmax", [scores], "y")
+    return b.save(path, {"x": (1, 4, 8, 8)}, ["y"])
+
+
+def test_answers_within_the_noise_are_told_with_the_layers_to_blame(tmp_path: Path) -> None:
+    feeds = normal(64, x=(1, 4, 8, 8))
+    close = fewbit.quantize(classifier(tmp_path / "a.onnx", 3.0), feeds, "w4a8", effort="standard")
+    (told,) = [note for note in close.notes if "of the answers" in note]
+    assert "highest value of y" in told and "Conv" in told and "--min-sqnr" in told
+    clear = fewbit.quantize(classifier(tmp_path / "b.onnx", 0.01), feeds, "w4a8", effort="standard")
+    assert not any("of the answers" in note for note in clear.notes)
+
+
 def test_what_the_runtime_puts_back_to_float_is_an_error(tmp_path: Path) -> None:
     from fewbit.errors import VerificationError
     from fewbit.runtimes.verify import Kernels, check_fallbacks
@@ -333,3 +370,19 @@ def test_nan_that_float_gives_too_is_no_fault_of_the_quantized_model(tmp_path: P
     b.node("Concat", [part, b.node("Div", [b.node("Mul", [part, zero]), zero])], "y", axis=-1)
     model = b.save(tmp_path / "m.onnx", {"x": ("N", 32)}, ["y"])
     assert fewbit.quantize(model, recipe="int8-weights").verification is not None
+
+
+def test_samples_run_in_batches_where_the_model_takes_them(digits: Path, samples: Path, tmp_path: Path) -> None:
+    several, single = (fewbit.quantize(digits, samples, batch=n, limit=20, verify=False).plan for n in (None, 1))
+    assert (several.calibration["samples"], several.calibration["batch"]) == (20, 8)
+    assert (single.calibration["samples"], single.calibration["batch"]) == (20, 1)
+    assert "one_by_one" not in single.calibration
+    b = Builder()
+    b.node("Relu", [b.node("Conv", ["x", b.weight(8, 3, 3, 3)])], "y")
+    fixed, feeds = b.save(tmp_path / "m.onnx", {"x": (1, 3, 9, 9)}, ["y"]), normal(4, x=(1, 3, 9, 9))
+    unasked, asked = (fewbit.quantize(fixed, feeds, batch=n, verify=False).plan for n in (None, 4))
+    why = "the first axis of input x is fixed to 1"
+    assert unasked.calibration["one_by_one"] == asked.calibration["one_by_one"] == why
+    assert [note for note in asked.notes if note not in unasked.notes] == [f"samples run one by one: {why}"]
+    with pytest.raises(DataError, match="batch 0 holds no sample"):
+        fewbit.quantize(fixed, feeds, batch=0)

@@ -49,7 +49,7 @@ def test_expected_means_are_close_to_measured_ones(tmp_path: Path) -> None:
     readers = [node for node in hub.nodes() if node.op_type == "Conv" and node.inputs[0] not in hub.graph.inputs]
     names = {str(node.inputs[0].name): 1 for node in readers if node.inputs[0] is not None}
     assert len(names) == 3 and set(names) <= set(expected)
-    for name, seen in collect(hub, names, feeds(8, 1)).items():
+    for name, seen in collect(hub, names, feeds(8, 1)).stats.items():
         error = np.abs(expected[name] - seen.channel_mean)
         assert error.mean() < 0.03 and error.max() < 0.2, name  # the operands of the sum are not quite independent
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fewbit.capture.probe import Balance, Probe
 from fewbit.graph.hub import Hub
+from fewbit.measure.answers import Views
 from fewbit.runtimes.onnxruntime import SIMULATION, open_session
 from fewbit.spec import QParams
 
@@ -40,12 +41,13 @@ def noise_of_nodes(
     feeds: Iterable[Feed],
     *,
     ignore: Collection[str] = (),
+    views: Views | None = None,
     threads: int = 1,
     advance: Callable[[int], None] = lambda _: None,
 ) -> dict[str, float]:
     """Node → noise-to-signal ratio (power) at the output that suffers most, when this node alone is quantized.
 
-    ignore: outputs that do not count.
+    ignore: outputs that do not count. views: what outputs are turned into before they are judged.
 
     In one graph every node is followed by an `If` that computes it again, as quantized, where it is the chosen one, so that
     one session serves all nodes and a run costs little more than a float one.
@@ -61,13 +63,18 @@ def noise_of_nodes(
     probe.graph.sort()
     # With its integer kernels the runtime would quantize what a pair of Q and DQ stands beside, such as a float weight.
     session = open_session(probe.hub.model, threads=threads, config=SIMULATION)
+    seen = [(views or {}).get(name, np.asarray) for name in names]
+
+    def judged(outputs: list[NDArray[Any]]) -> list[NDArray[np.float64]]:
+        return [view(array).astype(np.float64) for view, array in zip(seen, outputs, strict=True)]
+
     noise = np.zeros((len(perturbations), len(session.outputs)))
     signal = np.zeros(len(session.outputs))
     for feed in feeds:
-        real = [a.astype(np.float64) for a in session.run({**feed, _CHOSEN: np.array(_NONE)})]
+        real = judged(session.run({**feed, _CHOSEN: np.array(_NONE)}))
         signal += [float((a * a).sum()) for a in real]
         for index in range(len(perturbations)):
-            given = session.run({**feed, _CHOSEN: np.array(index)})
+            given = judged(session.run({**feed, _CHOSEN: np.array(index)}))
             noise[index] += [float(((a - b) ** 2).sum()) for a, b in zip(real, given, strict=True)]
             advance(1)
     counted = [name not in ignore for name in names]

@@ -6,7 +6,7 @@ layer would take time that grows with the square of its depth.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,16 +15,19 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from fewbit.capture.probe import Balance, Probe
+from fewbit.capture.shelf import Shelf
 from fewbit.core.affine import fake_quantize
 from fewbit.graph.hub import Hub
+from fewbit.graph.reads import values_read
 from fewbit.runtimes.onnxruntime import SIMULATION, open_session
 from fewbit.spec import QParams
 
-_MOST_BYTES = 600 << 20
+_MEMORY = 256 << 20
+_DISK = 6 << 30  # bytes in the temporary folder beyond which samples are let go
 _LEAST_SAMPLES = 4
+_FLOAT, _QUANTIZED = "float", "quantized"
 
 Feed = Mapping[str, NDArray[Any]]
-Values = dict[str, NDArray[Any]]
 
 
 @dataclass(slots=True)
@@ -42,19 +45,30 @@ class Decisions:
 
 
 class Stepwise:
-    """Two runs side by side over a few samples; `step` brings them up to the inputs of some nodes."""
+    """Two runs side by side over a few samples; `step` brings them up to the inputs of some nodes. Use it as a context
+    manager: what does not fit into memory lies in temporary files."""
 
     def __init__(self, hub: Hub, feeds: Iterable[Feed], threads: int = 1) -> None:
         self.hub, self.threads = hub, threads
-        self.real: list[Values] = [dict(feed) for feed in feeds]
-        self.quantized: list[Values] = [dict(values) for values in self.real]
+        self.shelf = Shelf(_MEMORY)
+        self.samples = 0
+        self.known: set[str] = set()
+        self.inputs: set[str] = set()
+        for feed in feeds:
+            for name, array in feed.items():
+                self.shelf.put(name, self.samples, np.asarray(array))
+                self.inputs.add(name)
+            self.samples += 1
+        self.known |= self.inputs
         self.done: set[ir.Node] = set()
         self.producers = {str(o.name): node for node in hub.nodes() for o in node.outputs if o.name}
-        self.reads = {node: _read_by(node) for node in hub.nodes()}
+        self.reads = {node: values_read(node) for node in hub.nodes()}
 
-    @property
-    def samples(self) -> int:
-        return len(self.real)
+    def __enter__(self) -> Stepwise:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shelf.close()
 
     def step(self, nodes: Sequence[ir.Node], decisions: Decisions) -> None:
         """Run everything that the first inputs of these nodes depend on and that has not run yet."""
@@ -62,43 +76,61 @@ class Stepwise:
         piece = self._missing(wanted)
         kept = self._needed_later(piece) | set(wanted)
         made = [name for node in self.hub.nodes() if node in piece for name in _names(node.outputs) if name in kept]
-        inputs = sorted({name for node in piece for name in self.reads[node] if name in self.real[0]})
+        inputs = sorted({name for node in piece for name in self.reads[node] if name in self.known})
         models: list[ir.Model] = []
         if made:
             cut = _cut(self.hub, {str(node.name) for node in piece}, inputs, made)
             models = [cut.model, _quantized(cut, made, decisions)]
         sessions = [open_session(model, threads=self.threads, config=SIMULATION) for model in models]
-        held = 0
-        for count, both in enumerate(zip(self.real, self.quantized, strict=True), 1):
-            for values, session in zip(both, sessions, strict=False):
-                values.update(zip(made, session.run({n: values[n] for n in inputs}), strict=True))
-            for values in both:
-                for name in [name for name in values if name not in kept]:
-                    del values[name]
-                held += sum(array.nbytes for array in values.values())
-            if held > _MOST_BYTES and count >= _LEAST_SAMPLES:  # the last samples are let go
-                del self.real[count:], self.quantized[count:]
+        old = self.known - kept
+        for sample in range(self.samples):
+            for run, session in zip((_FLOAT, _QUANTIZED), sessions, strict=False):
+                outputs = session.run({name: self._value(name, run, sample) for name in inputs})
+                for name, array in zip(made, outputs, strict=True):
+                    self.shelf.put(f"{run} {name}", sample, array)
+            for name in old:
+                self._let_go(name, sample)
+            if self.shelf.on_disk > _DISK and sample + 1 >= _LEAST_SAMPLES:
+                self._shorten(sample + 1)
                 break
+        self.known = (self.known - old) | set(made)
         self.done |= piece
 
-    def inputs_of(self, node: ir.Node, decisions: Decisions) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    def inputs_of(
+        self, node: ir.Node, decisions: Decisions
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """(float, quantized) first input of a node for every sample, after `step`."""
         name = str(node.inputs[0].name)  # type: ignore[union-attr]
         site = decisions.read.get(name)
-        pairs = [(a[name], b[name]) for a, b in zip(self.real, self.quantized, strict=True)]
-        if site is None or str(node.name) not in site[2]:
-            return pairs
-        params, balance, _ = site
-        return [(a, _fake(b, params, balance)) for a, b in pairs]
+        for sample in range(self.samples):
+            real = self._value(name, _FLOAT, sample)
+            quantized = real if name in self.inputs else self._value(name, _QUANTIZED, sample)
+            if site is not None and str(node.name) in site[2]:
+                quantized = _fake(quantized, *site[:2])
+            yield real, quantized
+
+    def _value(self, name: str, run: str, sample: int) -> NDArray[Any]:
+        return self.shelf.get(name if name in self.inputs else f"{run} {name}", sample)
+
+    def _let_go(self, name: str, sample: int) -> None:
+        for key in [name] if name in self.inputs else [f"{run} {name}" for run in (_FLOAT, _QUANTIZED)]:
+            self.shelf.discard(key, sample)
+
+    def _shorten(self, samples: int) -> None:
+        """Go on with the first samples alone."""
+        for name in self.shelf.names():
+            for sample in range(samples, self.samples):
+                self.shelf.discard(name, sample)
+        self.samples = samples
 
     def _missing(self, names: Sequence[str]) -> set[ir.Node]:
         found: set[ir.Node] = set()
-        waiting = [n for n in names if n not in self.real[0]]
+        waiting = [n for n in names if n not in self.known]
         while waiting:
             node = self.producers.get(waiting.pop())
             if node is not None and node not in found:
                 found.add(node)
-                waiting += [name for name in self.reads[node] if name not in self.real[0]]
+                waiting += [name for name in self.reads[node] if name not in self.known]
         return found
 
     def _needed_later(self, piece: set[ir.Node]) -> set[str]:
@@ -113,17 +145,6 @@ class Stepwise:
 
 def _names(values: Sequence[ir.Value | None]) -> list[str]:
     return [str(value.name) for value in values if value is not None and value.name]
-
-
-def _read_by(node: ir.Node) -> set[str]:
-    """What a node reads that is computed, in its subgraphs too."""
-    names = {str(v.name) for v in node.inputs if v is not None and v.const_value is None}
-    for attribute in node.attributes.values():
-        graphs = [attribute.as_graph()] if attribute.type == ir.AttributeType.GRAPH else []
-        for graph in graphs:
-            for inner in graph.all_nodes():
-                names |= {str(v.name) for v in inner.inputs if v is not None and v.graph is not graph}
-    return names
 
 
 def _cut(hub: Hub, nodes: set[str], inputs: Sequence[str], outputs: Sequence[str]) -> Hub:

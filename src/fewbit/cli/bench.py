@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from fewbit.cli.options import BaselineOpt, DataOpt, JsonOpt, ModelArg, PreprocessOpt, QuietOpt, TargetOpt
+from fewbit.cli.options import (
+    AllowPickleOpt,
+    BaselineOpt,
+    DataOpt,
+    DynamicOpt,
+    FactoryOpt,
+    InputShapeOpt,
+    JsonOpt,
+    ModelArg,
+    PreprocessOpt,
+    QuietOpt,
+    TargetOpt,
+    import_options,
+)
 
 
 def command(
@@ -22,17 +35,24 @@ def command(
     ] = None,
     rounds: Annotated[int, typer.Option("--rounds", min=3, help="Rounds of timing, in turns.")] = 15,
     preprocess: PreprocessOpt = None,
+    input_shape: InputShapeOpt = None,
+    dynamic: DynamicOpt = None,
+    factory: FactoryOpt = None,
+    allow_pickle: AllowPickleOpt = False,
     as_json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
     """Time a model and measure its memory, in turns with the float model."""
     from fewbit.cli.output import progress_for, show
     from fewbit.flow.benchmark import benchmark
+    from fewbit.flow.opening import open_models
     from fewbit.report.benchmark import render
 
+    options = import_options(input_shape, dynamic, factory, allow_pickle)
+    opened, other = open_models([model, baseline], options, data, progress_for(quiet))
     result = benchmark(
-        model,
-        baseline=baseline,
+        opened,
+        baseline=other,
         data=data,
         target=target,
         batch=batch or (1,),

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from fewbit.cli.options import JsonOpt, LimitOpt, PreprocessOpt, QuietOpt
+from fewbit.cli.options import (
+    AllowPickleOpt,
+    DynamicOpt,
+    FactoryOpt,
+    InputShapeOpt,
+    JsonOpt,
+    LimitOpt,
+    PreprocessOpt,
+    QuietOpt,
+    import_options,
+)
 
 
 def command(
@@ -16,13 +26,20 @@ def command(
     data: Annotated[str, typer.Option("--data", metavar="SRC", help="Samples to run both on.", show_default=False)],
     limit: LimitOpt = None,
     preprocess: PreprocessOpt = None,
+    input_shape: InputShapeOpt = None,
+    dynamic: DynamicOpt = None,
+    factory: FactoryOpt = None,
+    allow_pickle: AllowPickleOpt = False,
     as_json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
     """Show where the error arises, layer by layer (needs a model quantized with --keep-names)."""
     from fewbit.cli.output import progress_for, show
     from fewbit.flow.compare import compare
+    from fewbit.flow.opening import open_models
     from fewbit.report.compare import render
 
-    result = compare(float_model, quantized, data, limit=limit, preprocess=preprocess, progress=progress_for(quiet))
+    options = import_options(input_shape, dynamic, factory, allow_pickle)
+    left, right = open_models([float_model, quantized], options, data, progress_for(quiet))
+    result = compare(left, right, data, limit=limit, preprocess=preprocess, progress=progress_for(quiet))
     show(result, as_json, render)

@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from fewbit.cli.options import BaselineOpt, JsonOpt, LimitOpt, ModelArg, PreprocessOpt, QuietOpt
+from fewbit.cli.options import (
+    AllowPickleOpt,
+    BaselineOpt,
+    DynamicOpt,
+    FactoryOpt,
+    InputShapeOpt,
+    JsonOpt,
+    LimitOpt,
+    ModelArg,
+    PreprocessOpt,
+    QuietOpt,
+    import_options,
+)
 
 
 def command(
@@ -21,19 +33,26 @@ def command(
     limit: LimitOpt = None,
     preprocess: PreprocessOpt = None,
     threads: Annotated[int, typer.Option("--threads", min=0, help="Threads; 0 lets the runtime choose.")] = 0,
+    input_shape: InputShapeOpt = None,
+    dynamic: DynamicOpt = None,
+    factory: FactoryOpt = None,
+    allow_pickle: AllowPickleOpt = False,
     as_json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
     """Measure a task metric, next to the float model on the same samples."""
     from fewbit.cli.output import progress_for, show
     from fewbit.flow.evaluate import evaluate
+    from fewbit.flow.opening import open_models
     from fewbit.report.evaluate import render
 
+    options = import_options(input_shape, dynamic, factory, allow_pickle)
+    opened, other = open_models([model, baseline], options, source, progress_for(quiet))
     result = evaluate(
-        model,
+        opened,
         source,
         metric,
-        baseline=baseline,
+        baseline=other,
         limit=limit,
         preprocess=preprocess,
         threads=threads,

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from fewbit.cli.options import ExcludeOpt, JsonOpt, ModelArg, TargetOpt
+from fewbit.cli.options import (
+    AllowPickleOpt,
+    DynamicOpt,
+    ExcludeOpt,
+    FactoryOpt,
+    InputShapeOpt,
+    JsonOpt,
+    ModelArg,
+    TargetOpt,
+    import_options,
+)
 
 
 def command(
@@ -19,11 +29,18 @@ def command(
     target: TargetOpt = "ort-cpu",
     plan: Annotated[Path | None, typer.Option("--plan", help="Show this stored plan.", show_default=False)] = None,
     exclude: ExcludeOpt = None,
+    input_shape: InputShapeOpt = None,
+    dynamic: DynamicOpt = None,
+    factory: FactoryOpt = None,
+    allow_pickle: AllowPickleOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Describe a model, and what a recipe would do with every node and why."""
-    from fewbit.cli.output import show
+    from fewbit.cli.output import progress_for, show
     from fewbit.flow.inspect import inspect
+    from fewbit.flow.opening import open_models
     from fewbit.report.inspect import render
 
-    show(inspect(model, recipe=recipe, target=target, plan=plan, exclude=exclude or ()), as_json, render)
+    options = import_options(input_shape, dynamic, factory, allow_pickle)
+    opened = open_models([model], options, progress=progress_for(quiet=False))[0]
+    show(inspect(opened, recipe=recipe, target=target, plan=plan, exclude=exclude or ()), as_json, render)

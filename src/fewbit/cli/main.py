@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from fewbit.cli import bench, compare, demo, eval, inspect, quantize, targets
+from fewbit.cli import bench, compare, demo, eval, inspect, quantize, targets, tune
 
 app = typer.Typer(
     name="fewbit",
@@ -19,6 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("quantize")(quantize.command)
+app.command("tune")(tune.command)
 app.command("eval")(eval.command)
 app.command("bench")(bench.command)
 app.command("compare")(compare.command)

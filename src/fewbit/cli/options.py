@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-ModelArg = Annotated[Path, typer.Argument(metavar="MODEL", help="The model file (.onnx).", show_default=False)]
+if TYPE_CHECKING:
+    from fewbit.flow.opening import ImportOptions
+
+ModelArg = Annotated[
+    Path,
+    typer.Argument(metavar="MODEL", help="The model file: ONNX, or PyTorch (docs/pytorch.md).", show_default=False),
+]
 DataOpt = Annotated[
     str | None,
     typer.Option(
@@ -54,3 +60,53 @@ BaselineOpt = Annotated[
 ]
 JsonOpt = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
+
+InputShapeOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-shape",
+        metavar="NAME=SHAPE[:DTYPE]",
+        show_default=False,
+        help="PyTorch: an example input, such as image=1x3x224x224 or ids=1x128:int64; repeatable [default: the first sample]",
+    ),
+]
+DynamicOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dynamic",
+        metavar="NAME:AXIS=SIZE",
+        show_default=False,
+        help="PyTorch: an axis of any size, such as ids:1=sequence; repeatable [default: the first of all inputs]",
+    ),
+]
+FactoryOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--factory",
+        metavar='FILE.py:NAME("literal")',
+        show_default=False,
+        help="PyTorch: for a file of weights, what builds the module.",
+    ),
+]
+AllowPickleOpt = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pickle",
+        help="PyTorch: unpickle a file that runs code when it is loaded. The code can do whatever you can.",
+    ),
+]
+
+
+def import_options(
+    shapes: list[str] | None, dynamic: list[str] | None, factory: str | None, allow_pickle: bool
+) -> ImportOptions:
+    """How PyTorch models are imported, by these options."""
+    from fewbit.flow.opening import ImportOptions
+    from fewbit.formats.torch.texts import axes_from_texts, shapes_from_texts
+
+    return ImportOptions(
+        shapes_from_texts(shapes) if shapes else None,
+        axes_from_texts(dynamic) if dynamic else None,
+        factory,
+        allow_pickle,
+    )

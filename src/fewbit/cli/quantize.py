@@ -8,8 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from fewbit.cli.options import (
+    AllowPickleOpt,
     DataOpt,
+    DynamicOpt,
     ExcludeOpt,
+    FactoryOpt,
+    InputShapeOpt,
     JsonOpt,
     LimitOpt,
     ModelArg,
@@ -17,6 +21,7 @@ from fewbit.cli.options import (
     QuietOpt,
     RecipeOpt,
     TargetOpt,
+    import_options,
 )
 
 
@@ -47,9 +52,23 @@ def command(
             help="Return layers to float until every output keeps this SQNR against float (20, where it is cheap; 0: never).",
         ),
     ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch",
+            min=1,
+            metavar="N",
+            show_default=False,
+            help="Calibrate on up to N samples at once, where the model takes batches (8).",
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the calibration pass.")] = 1,
     keep_names: Annotated[bool, typer.Option("--keep-names", help="Keep inner names, for `fewbit compare`.")] = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not load and run the result.")] = False,
+    input_shape: InputShapeOpt = None,
+    dynamic: DynamicOpt = None,
+    factory: FactoryOpt = None,
+    allow_pickle: AllowPickleOpt = False,
     as_json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
@@ -61,6 +80,7 @@ def command(
 
     if save_plan is not None and not save_plan.absolute().parent.is_dir():
         raise OutputError(f"{save_plan} cannot be written: the folder {save_plan.parent} does not exist")
+    options = import_options(input_shape, dynamic, factory, allow_pickle)
     result = quantize(
         model,
         data,
@@ -75,7 +95,12 @@ def command(
         keep_names=keep_names,
         verify=not no_verify,
         min_sqnr=min_sqnr,
+        batch=batch,
         threads=threads,
+        example_inputs=options.example_inputs,
+        dynamic_shapes=options.dynamic_shapes,
+        factory=factory,
+        allow_pickle=allow_pickle,
         progress=progress_for(quiet),
     )
     if save_plan is not None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import dct
-from scipy.linalg import hadamard
 
 from fewbit.errors import InputError
 
@@ -21,6 +19,9 @@ def rotation(signs: NDArray[np.floating]) -> NDArray[np.float64]:
     Raises:
         InputError: signs that are not 1 or -1, of one axis.
     """
+    from scipy.fft import dct
+    from scipy.linalg import hadamard
+
     if signs.ndim != 1 or signs.size == 0 or not np.isin(signs, (-1.0, 1.0)).all():
         raise InputError(f"a rotation of n channels takes n signs, each 1 or -1; given: shape {signs.shape}")
     size = signs.size & -signs.size  # the lowest bit: the largest power of two that divides n

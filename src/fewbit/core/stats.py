@@ -17,9 +17,9 @@ class TensorStats:
 
     channel_axis: the axis whose ranges and means are kept apart (None: one channel).
 
-    Attributes: count (values seen), samples (updates), minimum, maximum, channel_min, channel_max, channel_sum
-    (float64, one a channel), channel_count, ema_min, ema_max, quietest and loudest (smallest and largest absolute
-    maximum of one sample), nonfinite_samples (samples in which some value was infinite or NaN), histogram.
+    Attributes: count (values seen), samples, minimum, maximum, channel_min, channel_max, channel_sum (float64, one a
+    channel), channel_count, ema_min, ema_max, nonfinite_samples (samples in which some value was infinite or NaN),
+    histogram.
     """
 
     def __init__(self, channel_axis: int | None = None) -> None:
@@ -31,7 +31,6 @@ class TensorStats:
         self.channel_max: NDArray[np.float64] = np.zeros(0)
         self.channel_sum: NDArray[np.float64] = np.zeros(0)
         self.ema_min = self.ema_max = 0.0
-        self.quietest, self.loudest = np.inf, 0.0
         self.nonfinite_samples = 0
         self.histogram = Histogram()
 
@@ -48,45 +47,48 @@ class TensorStats:
         return self.channel_sum / max(self.channel_count, 1)
 
     def update(self, x: NDArray[Any], max_values: int = 8192) -> None:
-        """One sample (or batch): x of any shape; at most `max_values` of its values, strided, enter the histogram."""
+        """One sample: x of any shape; at most `max_values` of its values, strided, enter the histogram."""
         if x.size == 0:
             return
         x = np.asarray(x, np.float32)
         axis = self.channel_axis if self.channel_axis is not None and x.ndim else None
         rows = x.reshape(1, -1) if axis is None else np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
-        self.update_reduced(rows.min(1), rows.max(1), rows.sum(1, dtype=np.float64), rows.shape[1])
+        self.update_reduced(rows.min(1)[None], rows.max(1)[None], rows.sum(1, dtype=np.float64)[None], rows.shape[1])
         self.histogram.update(strided(x, max_values))
 
     def update_reduced(
         self,
-        channel_min: NDArray[Any],
-        channel_max: NDArray[Any],
-        channel_sum: NDArray[Any],
+        low: NDArray[Any],
+        high: NDArray[Any],
+        total: NDArray[Any],
         values_per_channel: int,
     ) -> None:
-        """One sample whose reductions were made elsewhere (one value a channel); the histogram is fed by itself."""
-        if self.channel_min.size and channel_min.shape != self.channel_min.shape:
+        """Samples whose reductions were made elsewhere; the histogram is fed by itself.
+
+        Args:
+            low, high, total: minimum, maximum and sum of every channel, (samples, channels).
+            values_per_channel: of each sample.
+        """
+        if self.channel_min.size and low.shape[1:] != self.channel_min.shape:
             self._forget_channels()
-        if self.channel_axis is None and channel_min.size > 1:
-            channel_min, channel_max = channel_min.min(keepdims=True), channel_max.max(keepdims=True)
-            values_per_channel *= channel_sum.size
-            channel_sum = channel_sum.sum(keepdims=True)
-        low, high = float(channel_min.min()), float(channel_max.max())
+        if self.channel_axis is None and low.shape[1] > 1:
+            values_per_channel *= low.shape[1]
+            low, high, total = low.min(1, keepdims=True), high.max(1, keepdims=True), total.sum(1, keepdims=True)
+        lows, highs = low.min(1).tolist(), high.max(1).tolist()
         if self.samples == 0:
-            self.channel_min, self.channel_max = channel_min.astype(np.float64), channel_max.astype(np.float64)
-            self.channel_sum = channel_sum.astype(np.float64)
-            self.ema_min, self.ema_max = low, high
+            self.channel_min, self.channel_max = low.min(0).astype(np.float64), high.max(0).astype(np.float64)
+            self.channel_sum = total.sum(0, dtype=np.float64)
+            self.ema_min, self.ema_max = lows[0], highs[0]
         else:
-            np.minimum(self.channel_min, channel_min, out=self.channel_min)
-            np.maximum(self.channel_max, channel_max, out=self.channel_max)
-            self.channel_sum += channel_sum
-            self.ema_min += (1 - _EMA_MOMENTUM) * (low - self.ema_min)
-            self.ema_max += (1 - _EMA_MOMENTUM) * (high - self.ema_max)
-        self.samples += 1
-        self.channel_count += values_per_channel
-        self.count += values_per_channel * channel_sum.size
-        peak = max(abs(low), abs(high))
-        self.quietest, self.loudest = min(self.quietest, peak), max(self.loudest, peak)
+            np.minimum(self.channel_min, low.min(0), out=self.channel_min)
+            np.maximum(self.channel_max, high.max(0), out=self.channel_max)
+            self.channel_sum += total.sum(0, dtype=np.float64)
+        for least, most in zip(lows, highs, strict=True):  # the first sample moves nothing
+            self.ema_min += (1 - _EMA_MOMENTUM) * (least - self.ema_min)
+            self.ema_max += (1 - _EMA_MOMENTUM) * (most - self.ema_max)
+        self.samples += len(low)
+        self.channel_count += values_per_channel * len(low)
+        self.count += values_per_channel * total.size
 
     def merge(self, other: TensorStats) -> None:
         """Add what the other statistics have seen."""
@@ -110,9 +112,22 @@ class TensorStats:
         self.samples = total
         self.count += other.count
         self.channel_count += other.channel_count
-        self.quietest, self.loudest = min(self.quietest, other.quietest), max(self.loudest, other.loudest)
         self.nonfinite_samples += other.nonfinite_samples
         self.histogram.merge(other.histogram)
+
+    def divided(self, factors: NDArray[np.floating], histogram: Histogram) -> TensorStats:
+        """The statistics of the channels divided by positive factors (channels,), with a histogram of what they become.
+
+        The moving averages lie where they did between zero and the extremes: which channel made them is not known.
+        """
+        result = TensorStats(self.channel_axis)
+        result.merge(self)
+        result.channel_min, result.channel_max = self.channel_min / factors, self.channel_max / factors
+        result.channel_sum = self.channel_sum / factors
+        result.ema_min *= result.minimum / self.minimum if self.minimum else 1.0
+        result.ema_max *= result.maximum / self.maximum if self.maximum else 1.0
+        result.histogram = histogram
+        return result
 
     def copy(self) -> TensorStats:
         result = TensorStats(self.channel_axis)

@@ -42,19 +42,27 @@ class DataSource:
         self.limit = limit
 
     def __iter__(self) -> Iterator[Sample]:
+        for index, (given, label) in enumerate(self._items()):
+            lone = not isinstance(given, Mapping) and len(self._inputs) == 1
+            feed = {self._inputs[0].name: given} if lone else given
+            yield Sample(check_feed(feed, self._inputs, index), label)
+
+    def _items(self) -> Iterator[tuple[Any, Any]]:
+        """Feeds as they come, and labels."""
         stream = iter(call_user_code(lambda: iter(self._make()), self.description))
         count = 0
         while self.limit is None or count < self.limit:
             item = call_user_code(lambda: next(stream, _END), self.description)
             if item is _END:
                 break
-            feed, label = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
-            if not isinstance(feed, Mapping) and len(self._inputs) == 1:
-                feed = {self._inputs[0].name: feed}
-            yield Sample(check_feed(feed, self._inputs, count), label)
+            yield item if isinstance(item, tuple) and len(item) == 2 else (item, None)
             count += 1
         if count == 0:
             raise DataError(f"{self.description} has no samples")
+
+    def first(self) -> Any:
+        """The first feed as it comes, unchecked."""
+        return next(self._items())[0]
 
     def feeds(self) -> Iterator[Feed]:
         """The feeds alone."""
@@ -62,6 +70,24 @@ class DataSource:
 
 
 _END = object()
+
+
+def first_feed(source: Any) -> Any:
+    """The first feed of a source of samples, for a model whose inputs are not known yet: arrays by name, or a lone array.
+
+    Raises:
+        DataError: the source does not exist, has no samples, is read by looking, or needs to know the inputs.
+    """
+    if isinstance(source, np.ndarray):
+        return source[:1]
+    if isinstance(source, Iterator):
+        raise DataError(
+            "the samples are an iterator, which can be read once: give example_inputs, or a list of samples"
+        )
+    feed = open_source(source, inputs=(), limit=1).first()
+    if isinstance(feed, Mapping) and len(feed) == 1 and next(iter(feed)).startswith("arr_"):
+        return next(iter(feed.values()))  # np.savez without a name
+    return feed
 
 
 def open_source(
@@ -144,6 +170,11 @@ def _from_path(path: Path, inputs: Sequence[InputInfo], limit: int | None, prepr
             )
         pictures = images.find(path)
         if pictures:
+            if not inputs:
+                raise DataError(
+                    f"{path} holds images, which become inputs by the size that the model takes, and this one does not say "
+                    "it: give --input-shape name=1x3x224x224 (example_inputs=)"
+                )
             pipeline = images.pipeline(preprocess, inputs)
             return DataSource(
                 lambda: images.read(pictures, pipeline, inputs),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -12,6 +13,7 @@ from typing import Any
 
 from fewbit.errors import ModelError
 from fewbit.flow.common import batched, samples_for, session_inputs, synthetic_feed, target_for
+from fewbit.flow.opening import ImportOptions, on_disk, open_models
 from fewbit.measure.latency import Latency, interleaved
 from fewbit.progress import SILENT, Progress
 from fewbit.runtimes.cpu import cpu_features
@@ -66,9 +68,9 @@ class BenchmarkResult:
 
 
 def benchmark(
-    model: str | Path,
+    model: str | Path | Any,
     *,
-    baseline: str | Path | None = None,
+    baseline: str | Path | Any = None,
     data: Any = None,
     target: str = "ort-cpu",
     batch: Sequence[int] = (1,),
@@ -80,6 +82,7 @@ def benchmark(
     """Latency and memory of a model, interleaved with the baseline.
 
     Args:
+        model, baseline: a path, or a model in memory.
         data: samples whose first feed is used; random numbers otherwise.
         batch, threads: every combination is timed; batches that the model does not take are left out with a note.
 
@@ -88,8 +91,23 @@ def benchmark(
     """
     target_for(target)
     for path in (model, baseline):
-        if path is not None and not Path(path).is_file():
+        if isinstance(path, str | Path) and not Path(path).is_file():
             raise ModelError(f"{path} does not exist")
+    model, baseline = open_models([model, baseline], ImportOptions(), data)
+    with on_disk(model) as path, nullcontext() if baseline is None else on_disk(baseline) as other:
+        return _measure(path, other, data, batch, threads, rounds, preprocess, progress)
+
+
+def _measure(
+    model: Path,
+    baseline: Path | None,
+    data: Any,
+    batch: Sequence[int],
+    threads: Sequence[int],
+    rounds: int,
+    preprocess: str | None,
+    progress: Progress,
+) -> BenchmarkResult:
     timings, notes = [], []
     probe = open_session(model)
     inputs = session_inputs(probe)

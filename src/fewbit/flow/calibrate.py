@@ -1,8 +1,8 @@
-"""From a recipe to a plan with numbers: calibrate, balance, choose ranges, scale weights, correct biases, repair."""
+"""From a recipe to a plan with numbers: calibrate, balance, choose ranges, scale weights, correct biases, round."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -10,50 +10,37 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from fewbit.capture.collect import collect, site_shapes
+from fewbit.capture.collect import collect
 from fewbit.capture.grid import GridFinder
-from fewbit.capture.noise import noise_of_nodes
 from fewbit.capture.range_errors import range_errors
-from fewbit.capture.shift import mean_shifts
+from fewbit.core.excerpt import Excerpt
 from fewbit.core.stats import TensorStats
 from fewbit.data import DataSource
-from fewbit.flow.common import hub_inputs, no_samples
+from fewbit.flow.common import hub_inputs, no_samples, some
+from fewbit.flow.outputs import output_sqnr
 from fewbit.formats.onnx.lower import lower
 from fewbit.graph.facts import state_inputs
 from fewbit.graph.hub import Hub
-from fewbit.graph.ops import weight_of
 from fewbit.plan.plan import Plan, Rewrite, SitePlan
 from fewbit.plan.recipe import Recipe
 from fewbit.plan.resolve import resolve
 from fewbit.plan.rewrites import rewritten
 from fewbit.plan.wiring import integer_source
 from fewbit.progress import Progress
-from fewbit.runtimes.onnxruntime import open_session
-from fewbit.runtimes.verify import compare_outputs
 from fewbit.stages.balance import balance
 from fewbit.stages.choose_ranges import choose_ranges
 from fewbit.stages.correct_bias import correct_biases, corrected
 from fewbit.stages.expected_means import expected_means
 from fewbit.stages.judge_ranges import judge_ranges, questions, unjudged
-from fewbit.stages.repair import perturbations, worst_nodes
 from fewbit.stages.rotate_stream import stream_rotation
 from fewbit.stages.round_weights import not_rounded, round_weights, rounded_nodes, weight_size
 from fewbit.stages.scale_weights import scale_weights
 from fewbit.stages.shift_channels import channel_shifts
 from fewbit.targets import Target
 
-_SHIFT_SAMPLES = 12  # means over positions converge fast
-_REBALANCE_SAMPLES = 8  # for the shape of a distribution whose extremes are known
+_BATCH = 8  # takes a quarter to a half off the pass of a small network; more gain little (docs/benchmarks.md)
 _JUDGING_SAMPLES, _CONFIRMING_SAMPLES = 16, 32
-_CHECK_SAMPLES = 4
 _SMALL = 1 << 19  # weights up to which rounding takes a few seconds at most, so that it is done for 8 bits too
-_ROUNDS = 3
-DEFAULT_MIN_SQNR = 20.0  # the noise is then a hundredth of the signal; below it answers begin to change
-_MOST_WORK = 0.25  # of the multiplications that may go back to float unasked
-_HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_WORTH_IT = 3.0  # dB: less is not worth a layer in float
-_NAMED = 5  # layers in a note; the plan names all
-_MARGIN = 1.0  # dB more than asked for: the noises of nodes add up only roughly
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +73,8 @@ class Calibrator:
     """Makes plans of one graph for one target, and keeps what the samples showed between them.
 
     original: the graph as it was given; `hub` is what the rewrites of its recipe make of it.
-    source: None where no samples were given; plans that need some are refused.
+    source: None where no samples were given; plans that need some are refused. batch: how many of them may run at
+    once (None: 8; where that is not possible, no note says so).
     """
 
     original: Hub
@@ -95,9 +83,13 @@ class Calibrator:
     progress: Progress
     effort: Effort = EFFORTS["standard"]
     source: DataSource | None = None
+    batch: int | None = None
     stats: dict[str, TensorStats] = field(default_factory=dict)
+    excerpts: dict[str, Excerpt] = field(default_factory=dict)
     grids: dict[str, float] = field(default_factory=dict)
     rewrites: tuple[Rewrite, ...] = ()
+    _at_once: int = 1
+    _one_by_one: str | None = None
     _lowered: tuple[Mapping[str, SitePlan], ir.Model] | None = None
 
     def __post_init__(self) -> None:
@@ -122,9 +114,14 @@ class Calibrator:
             raise no_samples(f"recipe {plan.recipe}")
         self._look(plan, self.source)
         samples = max((seen.samples for seen in self.stats.values()), default=0)
-        plan = replace(plan, calibration={"samples": samples, "source": self.source.description})
+        calibration = {"samples": samples, "source": self.source.description, "batch": self._at_once}
+        if self._one_by_one is not None:
+            calibration["one_by_one"] = self._one_by_one
+            if self.batch is not None:
+                plan = replace(plan, notes=(*plan.notes, f"samples run one by one: {self._one_by_one}"))
+        plan = replace(plan, calibration=calibration)
         plan = balance(self.hub, plan, self.stats)
-        stats = {**self.stats, **self._divided(plan, self.source)}
+        stats = {**self.stats, **self._divided(plan)}
         plan = choose_ranges(plan, stats, self.grids)
         return self._round(self._judged(plan, stats, self.source))
 
@@ -154,26 +151,24 @@ class Calibrator:
         """The plan with the ranges that are left to the layers that read them, if on samples that had no say in it the
         outputs are no worse for it."""
         if not any(site.method == "auto" for site in plan.edges().values()):
-            return self._corrected(plan, source)
+            return self._corrected(plan)
         feeds = list(islice(source.feeds(), _JUDGING_SAMPLES + _CONFIRMING_SAMPLES))
         judging, confirming = feeds[: len(feeds) // 3], feeds[len(feeds) // 3 :]
-        plain = self._corrected(unjudged(plan, "mse: its readers found no better range"), source)
+        plain = self._corrected(unjudged(plan, "mse: its readers found no better range"))
         asked = questions(self.hub, scale_weights(self.hub, plan), stats) if len(judging) > 1 else []
         if not asked:
             return plain
         errors = range_errors(self.hub, asked, judging, threads=self.threads)
-        judged = self._corrected(judge_ranges(plan, asked, errors), source)
-        before, after = (
-            output_sqnr(self.hub, self.lower(p), confirming, self.states(), scores=True) for p in (plain, judged)
-        )
+        judged = self._corrected(judge_ranges(plan, asked, errors))
+        before, after = (output_sqnr(self.hub, self.lower(p), confirming, self.states()) for p in (plain, judged))
         if after >= before:
             return judged
         note = f"ranges that are better for their readers are not for the outputs ({before:.1f} dB, {after:.1f} dB with them)"
         return replace(plain, notes=(*plain.notes, f"{note}: least squared errors kept"))
 
-    def _corrected(self, plan: Plan, source: DataSource) -> Plan:
+    def _corrected(self, plan: Plan) -> Plan:
         """The plan with its weights scaled and its biases corrected."""
-        shifts = self._shifts(plan, source) if self.effort.shifts else {}
+        shifts = self._shifts(plan) if self.effort.shifts else {}
         return correct_biases(self.hub, scale_weights(self.hub, plan), self._means(), shifts)
 
     def _means(self) -> dict[str, NDArray[np.float64]]:
@@ -189,7 +184,7 @@ class Calibrator:
         left = not_rounded(self.hub, plan)
         if left:
             note = (
-                f"weights of few bits that keep the nearest integers: {_some(left)} (shared by layers, of an op whose inputs "
+                f"weights of few bits that keep the nearest integers: {some(left)} (shared by layers, of an op whose inputs "
                 "are not looked at, or of more than 4096 inputs)"
             )
             plan = replace(plan, notes=(*plan.notes, note))
@@ -228,132 +223,38 @@ class Calibrator:
         finder = GridFinder(info.name for info in hub_inputs(self.hub) if info.name in sites)
         with self.progress.task("calibrating", source.count) as advance:
             feeds = finder.watch(source.feeds())
-            self.stats |= collect(
-                self.hub, sites, feeds, max_values=self.effort.values, threads=self.threads, advance=advance
+            seen = collect(
+                self.hub,
+                sites,
+                feeds,
+                max_values=self.effort.values,
+                batch=_BATCH if self.batch is None else self.batch,
+                threads=self.threads,
+                advance=advance,
             )
+        self._at_once, self._one_by_one = max(self._at_once, seen.batch), self._one_by_one or seen.one_by_one
+        self.stats |= seen.stats
+        self.excerpts |= seen.excerpts
         self.grids |= finder.found()
 
-    def _divided(self, plan: Plan, source: DataSource) -> dict[str, TensorStats]:
-        """Statistics of the balanced edges after division, from a few samples; their extremes from all of them."""
-        factors = {name: site.balance for name, site in plan.edges().items() if site.balance is not None}
-        if not factors:
-            return {}
-        sites = {name: plan.sites[name].channel_axis for name in factors}
-        feeds = islice(source.feeds(), _REBALANCE_SAMPLES)
-        seen = collect(self.hub, sites, feeds, threads=self.threads, factors=factors)
-        for name, divided in seen.items():
-            divided.channel_min = self.stats[name].channel_min / factors[name]
-            divided.channel_max = self.stats[name].channel_max / factors[name]
-        return seen
+    def _divided(self, plan: Plan) -> dict[str, TensorStats]:
+        """Statistics of the balanced edges after division."""
+        return {
+            name: self.stats[name].divided(site.balance, self.excerpts[name].histogram(site.balance))
+            for name, site in plan.edges().items()
+            if site.balance is not None
+        }
 
-    def _shifts(self, plan: Plan, source: DataSource) -> dict[str, NDArray[np.float64]]:
+    def _shifts(self, plan: Plan) -> dict[str, NDArray[np.float64]]:
         """How far quantization moves the channel means of the inputs of nodes whose bias is corrected."""
-        sites = {}
+        shifts = {}
         for node in self.hub.nodes():
             value = node.inputs[0] if node.inputs else None
             if value is None or not corrected(plan, node):
                 continue
             site = integer_source(plan, value)
             if site is not None and site.params is not None and site.params.spec.dtype.bits <= 8:
-                sites[str(value.name)] = (1 if node.op_type == "Conv" else -1, site.params, site.balance)
-        return mean_shifts(self.hub, sites, islice(source.feeds(), _SHIFT_SAMPLES), threads=self.threads)
-
-
-def repair(job: Calibrator, recipe: Recipe, plan: Plan, min_sqnr: float | None) -> Plan:
-    """The plan with as few nodes in float as it takes to reach `min_sqnr` dB at every output, on a few samples.
-
-    A node is blamed by what it alone adds to the outputs of the float model (`fewbit.capture.noise`). Without a figure
-    asked for, nodes that would take more than a quarter of the work with them stay, and a note says so. States that a
-    recurrent model hands to its next call do not count then: on their own they say little about its answers.
-    """
-    hub, source = job.hub, job.source
-    assert source is not None
-    wanted = DEFAULT_MIN_SQNR if min_sqnr is None else min_sqnr
-    states = job.states() if min_sqnr is None else set()
-    feeds: list[Mapping[str, NDArray[np.generic]]] = list(islice(source.feeds(), _CHECK_SAMPLES))
-    share = _MOST_WORK if min_sqnr is None else 1.0
-    blamed: dict[str, str] = {}
-    work: dict[str, float] = {}
-    notes: list[str] = []
-    first: list[str] = []
-    reached = output_sqnr(hub, job.lower(plan), feeds, states)
-    for _ in range(_ROUNDS):
-        found = perturbations(hub, plan) if reached < wanted else []
-        if not found:
-            break
-        with job.progress.task(
-            "finding the layers to blame", len(found) * min(job.effort.noise_samples, len(feeds))
-        ) as advance:
-            noise = noise_of_nodes(
-                hub, found, feeds[: job.effort.noise_samples], ignore=states, threads=job.threads, advance=advance
-            )
-        first = sorted(noise, key=lambda name: -noise[name])[:_NAMED]
-        work = work or node_work(hub, feeds[0])
-        left = share - sum(work.get(name, 0.0) for name in blamed)
-        worst, expected = worst_nodes(noise, wanted + _MARGIN, work, left)
-        why = {
-            name: f"8 bits here alone leave {-10 * np.log10(max(noise[name], 1e-30)):.1f} dB at the output; "
-            f"{wanted:g} dB are asked for"
-            for name in worst
-        }
-        repaired = job.plan(recipe.demoting({**blamed, **why})) if worst else plan
-        after = output_sqnr(hub, job.lower(repaired), feeds, states) if worst else reached
-        if after < reached + _WORTH_IT:
-            break
-        plan, reached, blamed = repaired, after, {**blamed, **why}
-        if expected < wanted:
-            break  # the work that may go back to float is used up
-    if reached < wanted and first:
-        part = sum(work.get(name, 0.0) for name in first)
-        notes.append(
-            f"the outputs keep {reached:.1f} dB, most of the loss in {', '.join(first)} ({part:.0%} of the work); "
-            f"--min-sqnr {wanted:g} returns as many layers to float as it takes"
-        )
-    if blamed:
-        notes.insert(0, f"{len(blamed)} layers that 8 bits hurt most compute in float: {_some(blamed)}")
-    return replace(plan, notes=(*plan.notes, *notes))
-
-
-def _some(names: Collection[str]) -> str:
-    shown = list(names)[:_NAMED]
-    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
-
-
-def node_work(hub: Hub, feed: Mapping[str, NDArray[np.generic]]) -> dict[str, float]:
-    """The share of the multiplications that each node with a weight does, for one feed."""
-    nodes = [
-        (node, weight) for node in hub.nodes() if (weight := weight_of(node)) is not None and node.op_type in _HEAVY
-    ]
-    shapes = site_shapes(hub, [str(node.outputs[0].name) for node, _ in nodes], feed)
-    counts = {}
-    for node, weight in nodes:
-        positions = np.prod(shapes[str(node.outputs[0].name)]) / weight.shape[weight.out_axis]
-        counts[str(node.name)] = float(positions * np.prod(weight.shape))
-    total = sum(counts.values()) or 1.0
-    return {name: count / total for name, count in counts.items()}
-
-
-def output_sqnr(
-    hub: Hub,
-    quantized: ir.Model,
-    feeds: Sequence[Mapping[str, NDArray[np.generic]]],
-    ignore: Collection[str] = (),
-    *,
-    scores: bool = False,
-) -> float:
-    """The least SQNR in dB over the numeric outputs, in the runtime.
-
-    scores: compare what goes into a Softmax in place of an output that it makes; of sure answers that shows no error.
-    """
-    models = [_with_scores(model) if scores else model for model in (hub.model, quantized)]
-    outputs = compare_outputs(open_session(models[0]), open_session(models[1]), feeds)
-    return min((o.sqnr for o in outputs if o.per_sample and o.name not in ignore), default=float("inf"))
-
-
-def _with_scores(model: ir.Model) -> ir.Model:
-    result = model.clone()
-    for index, output in enumerate(result.graph.outputs):
-        node = output.producer()
-        if node is not None and node.op_type == "Softmax" and node.inputs[0] is not None:
-            result.graph.outputs[index] = node.inputs[0]
-    return result
+                moved = self.excerpts[str(value.name)].shifts(site.params, site.balance)
+                if moved is not None:
+                    shifts[str(value.name)] = moved
+        return shifts

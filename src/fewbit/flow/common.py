@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +14,9 @@ from fewbit.graph.hub import Hub
 from fewbit.runtimes.cpu import cpu_features
 from fewbit.runtimes.onnxruntime import NUMPY_TYPES, OrtSession
 from fewbit.targets import Target, for_machine, get_target
+
+NAMED = 5  # layers in a note; the plan names all
+_LONG = 48  # characters: what converters join of several names fills a screen
 
 
 def target_for(name: str | Target) -> Target:
@@ -87,3 +90,9 @@ def batched(feed: Mapping[str, np.ndarray[Any, Any]], inputs: list[InputInfo], b
         array = feed[info.name]
         repeated[info.name] = np.concatenate([array] * batch)[:batch] if len(array) == 1 else array
     return repeated
+
+
+def some(names: Collection[str]) -> str:
+    """The first few of the names, long ones cut in the middle, and how many more there are."""
+    shown = [n if len(n) <= _LONG else f"{n[: _LONG // 2]}…{n[-_LONG // 2 :]}" for n in list(names)[:NAMED]]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")

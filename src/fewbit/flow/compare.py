@@ -9,6 +9,7 @@ from typing import Any
 
 from fewbit.errors import ModelError
 from fewbit.flow.common import samples_for, session_inputs
+from fewbit.flow.opening import ImportOptions, on_disk, open_models
 from fewbit.graph.hub import Hub
 from fewbit.graph.load import load
 from fewbit.graph.shapes import infer_shapes
@@ -54,8 +55,8 @@ class LayerComparison:
 
 
 def compare(
-    float_model: str | Path,
-    quantized: str | Path,
+    float_model: str | Path | Any,
+    quantized: str | Path | Any,
     data: Any,
     *,
     limit: int | None = None,
@@ -64,12 +65,15 @@ def compare(
 ) -> CompareResult:
     """Run both models on the same samples and compare outputs and all inner values that share a name.
 
-    Inner names are kept by `fewbit quantize --keep-names`; without them only the outputs can be compared.
+    Each is a path, or a model in memory. Inner names are kept by `fewbit quantize --keep-names`; without them only the
+    outputs can be compared.
 
     Raises:
         InputError: wrong models or data; models with different outputs.
     """
-    real, other = open_session(float_model), open_session(quantized)
+    float_model, quantized = open_models([float_model, quantized], ImportOptions(), data)
+    with on_disk(float_model) as left_path, on_disk(quantized) as right_path:
+        real, other = open_session(left_path), open_session(right_path)
     if real.outputs != other.outputs:
         raise ModelError(
             f"the models have different outputs, {', '.join(real.outputs)} and {', '.join(other.outputs)}: "

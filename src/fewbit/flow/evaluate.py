@@ -10,6 +10,7 @@ from typing import Any
 
 from fewbit.errors import RecipeError
 from fewbit.flow.common import samples_for, session_inputs
+from fewbit.flow.opening import ImportOptions, on_disk, open_models
 from fewbit.measure.metrics import Metric, resolve_metric
 from fewbit.progress import SILENT, Progress
 from fewbit.runtimes.onnxruntime import open_session
@@ -55,11 +56,11 @@ class EvaluateResult:
 
 
 def evaluate(
-    model: str | Path,
+    model: str | Path | Any,
     data: Any,
     metric: str | Metric | Callable[..., Any],
     *,
-    baseline: str | Path | None = None,
+    baseline: str | Path | Any = None,
     limit: int | None = None,
     preprocess: str | None = None,
     threads: int = 0,
@@ -68,7 +69,7 @@ def evaluate(
     """Run a model over labelled samples and compute a metric.
 
     Args:
-        model: path of an ONNX model, float or quantized.
+        model: path of a model file, or a model in memory, float or quantized; a PyTorch module by way of `fewbit.load`.
         data: labelled samples (docs/data.md).
         metric: a built-in name, `FILE.py:NAME(...)`, or a callable (outputs, labels) -> value.
         baseline: a float model to evaluate on the same samples; metrics of fidelity compare with its outputs.
@@ -82,8 +83,13 @@ def evaluate(
     chosen = resolve_metric(metric)
     if chosen.against == "baseline" and baseline is None:
         raise RecipeError(f"metric {chosen.name} compares with the float model: give --baseline")
-    session = open_session(model, threads=threads)
-    reference = None if baseline is None else open_session(baseline, threads=threads)
+    model, baseline = open_models([model, baseline], ImportOptions(), data)
+    with on_disk(model) as path:
+        session = open_session(path, threads=threads)
+    reference = None
+    if baseline is not None:
+        with on_disk(baseline) as path:
+            reference = open_session(path, threads=threads)
     source = samples_for(data, session_inputs(session), limit=limit, preprocess=preprocess, purpose="evaluation")
     outputs, real, labels = [], [], []
     with progress.task("evaluating", source.count) as advance:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fewbit.flow.common import target_for
+from fewbit.flow.opening import load
 from fewbit.graph.info import RuleOutcome
-from fewbit.graph.load import find_quantization, load
+from fewbit.graph.load import find_quantization
 from fewbit.plan.io import to_dict
 from fewbit.plan.plan import Plan
 from fewbit.plan.recipe import Recipe
@@ -48,14 +49,14 @@ class InspectResult:
 
 
 def inspect(
-    model: str | Path,
+    model: str | Path | Any,
     *,
     recipe: str | None = None,
     target: str = "ort-cpu",
     plan: str | Path | None = None,
     exclude: Sequence[str] = (),
 ) -> InspectResult:
-    """Describe a model, and the plan that a recipe makes of it (or a stored plan).
+    """Describe a model (a path, or a model in memory), and the plan that a recipe makes of it (or a stored plan).
 
     Raises:
         InputError: wrong model, recipe, target or plan.
@@ -69,7 +70,7 @@ def inspect(
     tensors = [v.const_value for v in hub.graph.initializers.values() if v.const_value is not None]
     floats = [t for t in tensors if t.dtype.is_floating_point()]
     return InspectResult(
-        str(model),
+        str(model) if isinstance(model, str | Path) else str(hub.graph.name),
         hub.opset,
         [_info(i) for i in hub.inputs],
         [_info(o) for o in hub.outputs],

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from fewbit.errors import FewbitError, RecipeError
-from fewbit.flow.calibrate import DEFAULT_MIN_SQNR
 from fewbit.flow.common import target_for
 from fewbit.flow.probe_models import same_weights, tiny_feeds, tiny_model
 from fewbit.flow.quantize import quantize
+from fewbit.flow.repair import DEFAULT_MIN_SQNR
 from fewbit.measure.compare import finite_or_none
 from fewbit.plan.plan import Plan
 from fewbit.plan.recipe import RECIPES, Compute, Recipe, Rule

@@ -7,16 +7,18 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewbit.data import DataSource
-from fewbit.errors import ModelError, OutputError, PlanError, RecipeError
-from fewbit.flow.calibrate import EFFORTS, Calibrator, repair
+from fewbit.errors import DataError, ModelError, OutputError, PlanError, RecipeError
+from fewbit.flow.calibrate import EFFORTS, Calibrator, Effort
 from fewbit.flow.common import finite_feed, hub_inputs, samples_for, target_for
+from fewbit.flow.opening import ImportOptions, import_notes, open_models
+from fewbit.flow.repair import repair
 from fewbit.graph.hub import Hub
 from fewbit.graph.load import check_weights, find_quantization, load
 from fewbit.graph.save import is_large, save
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-_VERIFY_SAMPLES = 8
+VERIFY_SAMPLES = 8
 _TIMING_ROUNDS = 7
 _SLOWER = 0.95  # a ratio nearer to 1 is within the noise of a quick look
 _FLOAT_FORMS = ("float", "storage")
@@ -99,7 +101,7 @@ class QuantizeResult:
 
 
 def quantize(
-    model: str | Path | onnx.ModelProto | ir.Model | Hub,
+    model: str | Path | onnx.ModelProto | ir.Model | Hub | Any,
     data: Any = None,
     recipe: str | Path | Recipe | Mapping[str, Any] = "int8",
     target: str | Target = "ort-cpu",
@@ -107,6 +109,7 @@ def quantize(
     *,
     limit: int | None = None,
     preprocess: str | None = None,
+    batch: int | None = None,
     effort: str = "standard",
     plan: str | Path | Plan | None = None,
     exclude: Sequence[str] = (),
@@ -114,18 +117,24 @@ def quantize(
     verify: bool = True,
     min_sqnr: float | None = None,
     threads: int = 1,
+    example_inputs: Any = None,
+    dynamic_shapes: Any = None,
+    factory: str | Callable[[], Any] | None = None,
+    allow_pickle: bool = False,
     progress: Progress = SILENT,
 ) -> QuantizeResult:
     """Quantize a trained float model and check the result in the runtime.
 
     Args:
-        model: path of an ONNX file, or a model in memory.
+        model: path of a model file, or a model in memory: ONNX, or PyTorch (docs/pytorch.md).
         data: calibration samples: a path, `FILE.py:NAME(...)`, arrays or an iterable of feeds (docs/data.md). Recipes
             without static activation ranges do not need any.
         recipe: a built-in name, a YAML or JSON file, or rules as a dictionary.
         target: where the model will run; `fewbit targets list` shows the names.
         out: file to write; None returns the model without writing it.
         limit: how many samples to use (by effort: 32, 128, all).
+        batch: how many samples may run at once during calibration, where the model's first axis counts samples (None: 8); the
+            statistics are those of one by one. The plan's `calibration` says how many did, and why no more.
         effort: `fast`, `standard` or `max`: samples, and whether layers to blame are searched for.
         plan: a plan made before, perhaps edited: its decisions and numbers are used as they are.
         exclude: op types or name patterns to leave in float.
@@ -134,29 +143,29 @@ def quantize(
             None: 20 dB, as long as the nodes that go back do at most a quarter of the work; otherwise the result says
             which they are. 0 leaves everything as the recipe says.
         verify: load and run the result, and compare it with the float model.
+        example_inputs, dynamic_shapes, factory, allow_pickle: how a PyTorch model is imported; see `fewbit.load`. Without
+            example inputs the first sample of the data serves.
 
     Raises:
         InputError: the model, data, recipe or output is wrong; says what and how to mend it. No file is left.
         VerificationError: the runtime does not do what the plan says. No file is left.
     """
     started = time.perf_counter()
-    hub = load(model)
-    quantized = find_quantization(hub)
-    if quantized is not None:
-        raise ModelError(f"{_name(model)} cannot be quantized: {quantized}; give the float model")
-    check_weights(hub)
-    chosen = target_for(target)
-    if effort not in EFFORTS:
-        raise RecipeError(f"effort {effort!r} does not exist; use {', '.join(EFFORTS)}")
-    _check_output(out, model)
+    importing = ImportOptions(example_inputs, dynamic_shapes, factory, allow_pickle)
+    hub = load(open_models([model], importing, data)[0])
+    check_float(hub, model)
+    chosen, level = target_for(target), effort_named(effort)
+    check_output(out, model)
     source = (
         None
         if data is None
         else samples_for(
-            data, hub_inputs(hub), limit=limit or EFFORTS[effort].samples, preprocess=preprocess, purpose="calibration"
+            data, hub_inputs(hub), limit=limit or level.samples, preprocess=preprocess, purpose="calibration"
         )
     )
-    job = Calibrator(hub, chosen, threads, progress, EFFORTS[effort], source)
+    if batch is not None and batch < 1:
+        raise DataError(f"batch {batch} holds no sample; give at least 1")
+    job = Calibrator(hub, chosen, threads, progress, level, source, batch)
     if plan is not None:
         resolved = plan if isinstance(plan, Plan) else Plan.load(str(plan))
         _check_plan(resolved, hub, chosen.name)
@@ -164,33 +173,83 @@ def quantize(
         wanted = Recipe.get(recipe).excluding(exclude)
         resolved = job.plan(wanted)
         if resolved.edges() and min_sqnr != 0 and job.effort.noise_samples:
-            resolved = repair(job, wanted, resolved, min_sqnr)
-    if not resolved.edges() and not resolved.constants():
-        why = Counter(f"{n.op}: {n.reason}" for n in resolved.nodes.values()).most_common(1)
-        raise ModelError(
-            f"{_name(model)} has nothing to quantize with recipe {resolved.recipe}: {why[0][0] if why else 'no nodes'}"
-        )
-    exported = job.lower(resolved)
+            resolved = repair(job, wanted, resolved, min_sqnr, check_answers=verify)
+    check_sites(resolved, model)
+    saturated = saturation(resolved, job.stats)
+    result = finish(hub, resolved, job.lower(resolved), chosen, source, out, keep_names=keep_names, verify=verify)
+    return replace(
+        result,
+        float_bytes=_float_bytes(model, hub),
+        saturated=saturated,
+        notes=[*import_notes(hub), *result.notes],
+        seconds=time.perf_counter() - started,
+    )
+
+
+def finish(
+    hub: Hub,
+    plan: Plan,
+    exported: ir.Model,
+    target: Target,
+    source: DataSource | None,
+    out: str | Path | None,
+    *,
+    keep_names: bool = False,
+    verify: bool = True,
+    check: Callable[[Path], Sequence[str]] = lambda path: (),
+) -> QuantizeResult:
+    """Write what a plan was lowered to beside its destination, verify it there, and give it its name.
+
+    check: looks at the file too, and gives notes.
+
+    Raises:
+        VerificationError: the runtime does not do what the plan says, or what `check` raises. No file is left.
+        OutputError: the file cannot be written.
+    """
+    started = time.perf_counter()
     with _staging(out) as folder:
         staged = Path(folder) / (Path(out).name if out is not None else "model.onnx")
         save(exported, staged, compact=not keep_names)
-        verification = None
-        if verify:
-            verification = _verify(hub, resolved, staged, source)
+        verification = _verify(hub, plan, staged, source) if verify else None
+        checked = check(staged)
         size = sum(p.stat().st_size for p in Path(folder).iterdir())
         if out is not None:
             _publish(Path(folder), Path(out))
     return QuantizeResult(
         None if out is None else Path(out),
         exported,
-        resolved,
-        _float_bytes(model, hub),
+        plan,
+        _float_bytes(None, hub),
         size,
         verification,
-        saturation(resolved, job.stats),
-        _notes(resolved, chosen.facts, verification),
+        (),
+        [*_notes(plan, target.facts, verification), *checked],
         time.perf_counter() - started,
     )
+
+
+def check_float(hub: Hub, model: Any) -> None:
+    """Raise ModelError for a model that is quantized already, or whose weights are no numbers."""
+    quantized = find_quantization(hub)
+    if quantized is not None:
+        raise ModelError(f"{_name(model)} cannot be quantized: {quantized}; give the float model")
+    check_weights(hub)
+
+
+def effort_named(name: str) -> Effort:
+    """The effort of a name. Raises RecipeError when there is none."""
+    if name not in EFFORTS:
+        raise RecipeError(f"effort {name!r} does not exist; use {', '.join(EFFORTS)}")
+    return EFFORTS[name]
+
+
+def check_sites(plan: Plan, model: Any) -> None:
+    """Raise ModelError for a plan that quantizes nothing."""
+    if not plan.edges() and not plan.constants():
+        why = Counter(f"{n.op}: {n.reason}" for n in plan.nodes.values()).most_common(1)
+        raise ModelError(
+            f"{_name(model)} has nothing to quantize with recipe {plan.recipe}: {why[0][0] if why else 'no nodes'}"
+        )
 
 
 def _verify(hub: Hub, plan: Plan, path: Path, source: DataSource | None) -> Verification:
@@ -204,7 +263,7 @@ def _verify(hub: Hub, plan: Plan, path: Path, source: DataSource | None) -> Veri
     real: Any = hub.path if is_large(hub.model) and hub.path is not None else hub.model
     sessions = open_session(real), open_session(path)
     inputs = hub_inputs(hub)
-    feeds = [finite_feed(inputs, sessions[0])] if source is None else list(islice(source.feeds(), _VERIFY_SAMPLES))
+    feeds = [finite_feed(inputs, sessions[0])] if source is None else list(islice(source.feeds(), VERIFY_SAMPLES))
     outputs = compare_outputs(*sessions, feeds)
     runs = {name: (lambda s=s: s.run(feeds[0])) for name, s in zip(("float", "quantized"), sessions, strict=True)}
     latency = interleaved(runs, rounds=_TIMING_ROUNDS)[1]
@@ -250,7 +309,7 @@ def _check_plan(plan: Plan, hub: Hub, target: str) -> None:
         raise PlanError(f"the plan is for target {plan.target}, not {target}; give --target {plan.target}")
 
 
-def _check_output(out: str | Path | None, model: Any) -> None:
+def check_output(out: str | Path | None, model: Any) -> None:
     """Fail before the work, not after it."""
     if out is None:
         return

@@ -9,7 +9,7 @@ _MAGIC = (
     (4, b"TFL3", "it is a LiteRT (.tflite) model; convert it to ONNX first"),
     (4, b"ORTM", "it is in ONNX Runtime's .ort format; give the .onnx file it was made from"),
     (4, b"ET12", "it is an ExecuTorch (.pte) program; export the torch model to ONNX"),
-    (0, b"PK\x03\x04", "it is a zip archive (a PyTorch or Keras file?); export the model to ONNX first"),
+    (0, b"PK\x03\x04", "it is a zip archive, but none of PyTorch (a Keras file?); export the model to ONNX first"),
     (0, b"\x80\x02", "it is a Python pickle (a PyTorch checkpoint?); export the model to ONNX first"),
     (0, b"\x80\x03", "it is a Python pickle (a PyTorch checkpoint?); export the model to ONNX first"),
     (0, b"\x80\x04", "it is a Python pickle (a PyTorch checkpoint?); export the model to ONNX first"),
@@ -33,8 +33,13 @@ def describe_file(start: bytes, size: int) -> str | None:
     for offset, magic, text in _MAGIC:
         if start[offset : offset + len(magic)] == magic:
             return text
-    if len(start) > 9 and start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] < size:
+    if is_safetensors(start, size):
         return "it is a safetensors file; it has weights but no graph, export the model to ONNX"
     if start[:1] in b"{<[" or start.lstrip()[:1] in (b"{", b"<"):
         return "it is a text file"
     return None
+
+
+def is_safetensors(start: bytes, size: int) -> bool:
+    """Whether a file of this size that begins so is one of safetensors: the length of a header, then JSON."""
+    return len(start) > 9 and start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] < size

@@ -19,7 +19,7 @@ from fewbit.core.quant import dequantize, quantize
 from fewbit.core.weights.pairs import round_pairs
 from fewbit.core.weights.rows import rows_to_weight, weight_rows
 from fewbit.graph.hub import Hub
-from fewbit.graph.ops import weight_of
+from fewbit.graph.ops import Weight, weight_of
 from fewbit.plan.plan import Plan, SitePlan
 from fewbit.plan.wiring import made_site
 
@@ -43,8 +43,11 @@ def balanced_weight(hub: Hub, plan: Plan, node: ir.Node, value: ir.Value) -> NDA
     """A constant of a node, with its input channels multiplied and its output channels divided; float32."""
     array = np.asarray(hub.constant(value), np.float32)
     weight = weight_of(node)
-    if weight is None or weight.value is not value:
-        return array
+    return array if weight is None or weight.value is not value else balanced(plan, node, weight, array)
+
+
+def balanced(plan: Plan, node: ir.Node, weight: Weight, array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """An array in the shape of a node's weight, with its input channels multiplied and its output channels divided."""
     into, out = input_balance(plan, node), output_balance(plan, node)
     if into is not None and weight.groups == 1:
         array = array * _along(into, weight.in_axis, array.ndim)

@@ -20,7 +20,7 @@ from fewbit.plan.plan import NodePlan, SitePlan
 from fewbit.plan.recipe import Setting
 from fewbit.plan.select import MIN_STORED_ELEMENTS, quantizes_output
 from fewbit.plan.wiring import constant_operand, data_inputs
-from fewbit.spec import FLOAT16, INT8, PER_TENSOR, QSpec, Site
+from fewbit.spec import FLOAT16, INT8, PER_TENSOR, DType, QSpec, Site
 from fewbit.targets import Target
 
 _CHANNEL_FORMS = ("integer", "dynamic")
@@ -55,7 +55,8 @@ def place(
         producer = value.producer()
         bounds = _FUNCTION_BOUNDS.get(producer.op_type) if producer is not None else None
         site = Site(name, "edge", positions[str(producer.name)] if producer is not None else -1)
-        spec = QSpec(setting.activation.dtype, PER_TENSOR, symmetric=setting.activation.symmetric)
+        dtype = _activation(value, plans, settings, setting.activation.dtype)
+        spec = QSpec(dtype, PER_TENSOR, symmetric=setting.activation.symmetric)
         sites[name] = SitePlan(
             site,
             spec,
@@ -84,7 +85,8 @@ def place(
             if operand is not None:
                 held = node.inputs[operand[0]]
                 assert held is not None  # constant_operand found it
-                per_tensor = QSpec(setting.activation.dtype, PER_TENSOR, symmetric=False)
+                asked = setting.activation.dtype
+                per_tensor = QSpec(DType(asked.kind, max(asked.bits, 8)), PER_TENSOR, symmetric=False)
                 constant(held, per_tensor, node, "minmax", f"constant operand of {node.name}")
             if quantizes_output(node, plans, target):
                 absorbed = by_name[plan.absorbs] if plan.absorbs else None
@@ -103,6 +105,27 @@ def place(
                     if exact is not None:
                         constant(read, exact, node, "exact", f"{exact.dtype} holds it exactly")
     return sites, origin
+
+
+def _activation(value: ir.Value, plans: Mapping[str, NodePlan], settings: Mapping[str, Setting], asked: DType) -> DType:
+    """The dtype of an edge. Fewer than 8 bits hold where a node with a weight reads it, and are the most that such a reader
+    asks for; sums and means go on with 8, which cost nothing more."""
+    wanted = _weighted_readers(value, plans, settings)
+    if asked.bits >= 8 and all(dtype.bits >= 8 for dtype in wanted):
+        return asked
+    return max(wanted, key=lambda dtype: dtype.bits, default=DType(asked.kind, 8))
+
+
+def _weighted_readers(value: ir.Value, plans: Mapping[str, NodePlan], settings: Mapping[str, Setting]) -> list[DType]:
+    """What the integer nodes with weights that read a value, or what moves make of it, ask for."""
+    found = []
+    for node in value.consumers():
+        plan = plans.get(str(node.name))
+        if plan is not None and plan.form == "integer" and plan.weight is not None:
+            found.append(settings[str(node.name)].activation.dtype)
+        elif plan is not None and plan.form == "passthrough":
+            found += [dtype for output in node.outputs for dtype in _weighted_readers(output, plans, settings)]
+    return found
 
 
 def _only_float_readers(value: ir.Value, plans: Mapping[str, NodePlan]) -> bool:
@@ -141,7 +164,8 @@ def _weights(hub: Hub, node: ir.Node, plan: NodePlan, setting: Setting, target: 
             simple = node.op_type == "Conv" or (rank == 2 and len(values) == 1)
             if target.pair_limit is None or block == PER_TENSOR or not simple:
                 dtype = type(dtype)(dtype.kind, target.weight_bits)
-            elif not weight.is_depthwise:
+            elif not (weight.is_depthwise and weight.shape[weight.out_axis] == weight.groups):
+                # Several outputs a channel are a product of matrices for the runtime, which adds pairs.
                 limit = target.pair_limit
         book = setting.weight.codebook
         narrow = dtype.is_integer and book is None and dtype.bits > _FULL_RANGE_BITS

@@ -11,7 +11,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fewbit.errors import RecipeError
-from fewbit.spec import BFLOAT16, FLOAT8E4M3, FLOAT8E5M2, FLOAT16, INT4, INT8, UINT8, UINT16, DType
+from fewbit.spec import (
+    BFLOAT16,
+    FLOAT8E4M3,
+    FLOAT8E5M2,
+    FLOAT16,
+    INT2,
+    INT4,
+    INT8,
+    UINT4,
+    UINT8,
+    UINT16,
+    DType,
+)
 
 Granularity = Literal["tensor", "channel", "group"]
 Compute = Literal["integer", "dynamic", "weights", "weight_only", "storage", "float"]
@@ -223,6 +235,17 @@ def _integers(name: str, description: str, bits: int, group: int) -> Recipe:
     )
 
 
+def _outer8(name: str, description: str, weight: DType, activation: DType) -> Recipe:
+    """Integers of so few bits that the network is to be trained with them. The first and the last layer keep 8, as is usual
+    (Esser et al. 2020, section 3): they are small, and what they lose nothing makes good."""
+    wide: dict[str, Any] = {"weight": {"dtype": INT8}, "activation": {"dtype": UINT8}}
+    rules = (
+        Rule(compute="integer", weight={"dtype": weight}, activation={"dtype": activation}),
+        *(Rule(Match(position=position), **wide) for position in (0, -1)),
+    )
+    return Recipe(name, rules, f"{description}; the first and the last layer with 8")
+
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -256,6 +279,8 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "w4a8", (Rule(compute="integer", weight={"dtype": INT4}),), "full integer with 4-bit weights per channel"
         ),
+        _outer8("w4a4", "4-bit weights per channel, 4-bit activations where weights read them", INT4, UINT4),
+        _outer8("w2a8", "full integer with 2-bit weights per channel", INT2, UINT8),
         Recipe(
             "w4a16",
             (Rule(compute="integer", weight={"dtype": INT4}, activation={"dtype": UINT16}),),

@@ -120,7 +120,7 @@ def _refuse(hub: Hub, node: ir.Node, form: Form, setting: Setting, rule: OpRule)
         return "another node reads the same weight along other axes, and its scales hold along one"
     if not setting.weight.symmetric:
         return "the kernel takes weights without a zero point; set symmetric: true"
-    if form == "integer" and setting.activation.dtype not in rule.activations:
+    if form == "integer" and not rule.takes_activation(setting.activation.dtype):
         return f"the kernel takes {', '.join(map(str, rule.activations))} activations, not {setting.activation.dtype}"
     if form == "dynamic" and node.op_type == "LSTM":
         return _refuse_lstm(node)
@@ -243,7 +243,7 @@ def _follow(
         return decide("float", "its data is not float32")
     if rescale_of(hub, node) is not None and inputs[0] in integers:
         return decide("passthrough", "a multiplication by a constant becomes a change of scale")
-    if setting.activation.dtype not in rule.activations:
+    if not rule.takes_activation(setting.activation.dtype):
         return decide("float", f"no kernel for {setting.activation.dtype} {node.op_type}")
     if "passthrough" in rule.forms:
         refused = _refuse_move(hub, node)

@@ -72,6 +72,19 @@ def integer_source(plan: Plan, value: ir.Value) -> SitePlan | None:
         value = inputs[0]
 
 
+def scaled_source(hub: Hub, plan: Plan, value: ir.Value) -> tuple[SitePlan, float] | None:
+    """The site whose integers stand for a value, and the factor of its scale that multiplications on the way make; None where
+    the value is no integers."""
+    factor = 1.0
+    while (site := integer_source(plan, value)) is None:
+        node = value.producer()
+        decision = None if node is None else plan.nodes.get(str(node.name))
+        if node is None or decision is None or decision.form != "passthrough" or not data_inputs(node):
+            return None
+        factor, value = factor * (rescale_of(hub, node) or 1.0), data_inputs(node)[0]
+    return site, factor
+
+
 def made_site(plan: Plan, node: ir.Node) -> SitePlan | None:
     """The site of the edge that a node makes as integers (that of the activation it absorbs, if there is one), or None."""
     absorbed = plan.nodes[str(node.name)].absorbs

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fewbit.errors import DataError, VerificationError
+from fewbit.measure.answers import Views
 from fewbit.measure.compare import OutputComparison
 from fewbit.runtimes.onnxruntime import Feed, OrtSession, executed_graph
 
@@ -106,8 +109,10 @@ def check_fallbacks(found: Kernels, float_expected: Mapping[str, int]) -> None:
             )
 
 
-def compare_outputs(real: OrtSession, quantized: OrtSession, feeds: Iterable[Feed]) -> list[OutputComparison]:
-    """Every output of the quantized model against the float one.
+def compare_outputs(
+    real: OrtSession, quantized: OrtSession, feeds: Iterable[Feed], views: Views | None = None
+) -> list[OutputComparison]:
+    """Every output of the quantized model against the float one, as `views` show it.
 
     Raises:
         VerificationError: the quantized model cannot run, or gives NaN or infinity where float does not.
@@ -122,7 +127,8 @@ def compare_outputs(real: OrtSession, quantized: OrtSession, feeds: Iterable[Fee
         for comparison, a, b in zip(comparisons, wanted, given, strict=True):
             if a.shape != b.shape:
                 raise VerificationError(f"output {comparison.name} has shape {b.shape}, in float {a.shape}")
-            comparison.update(a, b)
+            view = (views or {}).get(comparison.name, np.asarray)
+            comparison.update(view(a), view(b))
     for comparison in comparisons:
         if comparison.nonfinite:
             raise VerificationError(f"output {comparison.name} holds {comparison.nonfinite} NaN or infinite values")

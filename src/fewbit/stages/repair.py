@@ -15,6 +15,7 @@ from fewbit.plan.plan import Plan
 from fewbit.plan.wiring import integer_source, made_site
 from fewbit.spec import QParams
 
+_ROUNDING = 1e-9  # shares of all nodes add up to one but for it
 _HEAVY = ("Conv", "Gemm", "MatMul")
 
 
@@ -83,7 +84,7 @@ def worst_nodes(
     for name, ratio in sorted(noise.items(), key=lambda item: -item[1]):
         if remaining <= allowed:
             break
-        if spent + work.get(name, 0.0) > share:
+        if spent + work.get(name, 0.0) > share + _ROUNDING:
             continue
         chosen.append(name)
         spent += work.get(name, 0.0)

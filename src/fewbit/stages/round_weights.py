@@ -14,7 +14,6 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from scipy.linalg import solve
 
 from fewbit.capture.stepwise import Decisions, Feed, Stepwise
 from fewbit.core.affine import dequantize, expand_blocks
@@ -294,6 +293,8 @@ def _solve(
     left[:, index, index] += extra
     if len(w) > 1:
         return np.asarray(np.linalg.solve(left, right.transpose(0, 2, 1)).transpose(0, 2, 1), np.float64)
+    from scipy.linalg import solve
+
     return np.asarray(
         solve(left[0], right[0].T, assume_a="pos", overwrite_a=True, overwrite_b=True).T[None], np.float64
     )
@@ -318,17 +319,17 @@ def round_weights(
         thorough: try AdaRound too, in layers where it takes seconds. advance: called with 1 after each layer.
     """
     decisions = _decisions(hub, plan, {str(node.name) for node in nodes})
-    run = Stepwise(hub, feeds, threads)
-    for node in nodes:
-        run.step([node], decisions)
-        inputs = LayerInputs(hub, plan, node, run.samples)
-        for real, quantized in run.inputs_of(node, decisions):
-            inputs.add(real, quantized)
-        seen = stats.get(str(node.inputs[0].name))  # type: ignore[union-attr]
-        mean = seen.channel_mean if seen is not None and seen.channel_mean.size == inputs.mean.size else None
-        plan = round_weight(hub, plan, node, inputs, mean, thorough=thorough)
-        _decide(decisions, hub, plan, node)
-        advance(1)
+    with Stepwise(hub, feeds, threads) as run:
+        for node in nodes:
+            run.step([node], decisions)
+            inputs = LayerInputs(hub, plan, node, run.samples)
+            for real, quantized in run.inputs_of(node, decisions):
+                inputs.add(real, quantized)
+            seen = stats.get(str(node.inputs[0].name))  # type: ignore[union-attr]
+            mean = seen.channel_mean if seen is not None and seen.channel_mean.size == inputs.mean.size else None
+            plan = round_weight(hub, plan, node, inputs, mean, thorough=thorough)
+            _decide(decisions, hub, plan, node)
+            advance(1)
     return plan
 
 

@@ -83,6 +83,8 @@ _FACTS = (
     "16-bit activations have no integer kernel: a16w8 and w4a16 compute in float, for accuracy and portability, not speed",
     "16-bit activations of a Gemm whose output is quantized are rounded to 8 bits inside MatMulNBits (45 dB), unless the "
     "session sets session.qdq_matmulnbits_accuracy_level to 1",
+    "activations of fewer than 8 bits are uint8 tensors held to fewer levels by a Clip: no kernel gains by them, other "
+    "hardware may",
     "weights in `weight_only` form are never expanded, which saves memory; MatMulNBits rounds the activations of every block "
     "to 8 bits inside (relative error 0.005), and is faster than float for a few rows, slower for many",
     "weights in `storage` form are expanded once, when the model is loaded: a smaller file at the float speed",

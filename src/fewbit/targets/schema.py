@@ -27,7 +27,8 @@ class OpRule:
     """What the target's kernels for one op take.
 
     forms: the ways the op can run narrow, besides float.
-    activations, weights: the dtypes that an integer kernel takes; weights of fewer bits fit too.
+    activations, weights: the dtypes that an integer kernel takes; weights of fewer bits fit too, and so do activations of
+        fewer than 8: integers held to fewer levels of an 8-bit tensor.
     packed: the dtypes of weights that a weight-only kernel takes.
     per_channel: whether a weight may have one scale a channel.
     output: whether the integer kernel needs a quantized output, may have one, or gives float.
@@ -41,6 +42,10 @@ class OpRule:
     per_channel: bool = True
     output: Output = "required"
     why: str = ""
+
+    def takes_activation(self, dtype: DType) -> bool:
+        """Whether an integer kernel takes activations of this dtype, or of the 8 bits that hold them."""
+        return (DType(dtype.kind, 8) if dtype.is_integer and dtype.bits < 8 else dtype) in self.activations
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ class StageContract:
         plan = resolve(hub, Recipe.get(self.recipe), target_for(self.target))
         plan = plan.with_sites({(site := _float_site(hub, plan)).site.name: site})
         edges = {name: site.channel_axis for name, site in plan.sites.items() if site.site.kind == "edge"}
-        stats = collect(hub, edges, self.feeds())
+        stats = collect(hub, edges, self.feeds()).stats
         return hub, self.before(hub, replace(plan, calibration={"samples": len(self.feeds())}), stats), stats
 
 

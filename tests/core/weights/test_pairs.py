@@ -19,6 +19,15 @@ from tests.core.weights.layers import gram_of, heavy
 QMIN, QMAX = -127, 127
 
 
+@pytest.mark.parametrize("inputs", [8, 9])
+def test_the_order_in_memory_does_not_matter(inputs: int) -> None:
+    w = np.random.default_rng(1).uniform(-1, 1, (16, inputs)).astype(np.float32)
+    turned = np.asfortranarray(w)
+    assert np.array_equal(pair_scale(turned, QMIN, QMAX), pair_scale(w, QMIN, QMAX))
+    assert np.array_equal(round_pairs(turned * 127, QMIN, QMAX), round_pairs(w * 127, QMIN, QMAX))
+    assert saturating_pairs(round_pairs(turned * 127, QMIN, QMAX)) == 0
+
+
 def test_saturating_pairs_are_counted() -> None:
     rows = np.array([[64, 64, 65, 64], [-64, -64, -100, -29], [127, -127, 127, 2]], np.int8)
     assert [saturating_pairs(row[None]) for row in rows] == [1, 1, 1]

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.lapack import dtrtri
 
 from fewbit.core.weights.descent import damped, descend
 from fewbit.core.weights.pairs import pair_bounds
@@ -107,6 +106,8 @@ def _factor(gram: NDArray[np.float64], order: NDArray[np.integer]) -> NDArray[np
     except np.linalg.LinAlgError as error:
         raise InputError("a Gram matrix must be positive semidefinite; give E[x xᵀ] of the samples") from error
     if len(lower) == 1:
+        from scipy.linalg.lapack import dtrtri
+
         inverse = dtrtri(lower[0], lower=1)[0][None]
     else:
         inverse = np.linalg.solve(lower, np.broadcast_to(np.eye(h.shape[-1]), lower.shape))

@@ -136,6 +136,11 @@ class Emitter:
             dtype=ir_type(dtype),
             domain=self.domain_of(dtype),
         )
+        if dtype.bits < 8:  # the tensor has 8 bits: the integers are held to fewer levels
+            bounds: list[ir.Value | None] = [
+                self.constant(np.array(b, dtype.storage), "bound") for b in (params.spec.qmin, params.spec.qmax)
+            ]
+            (output,) = self.node("Clip", [output, *bounds], "clip", dtype=ir_type(dtype))
         return View(output, dtype, float(params.scale), zero_point, made)
 
     def scalar(self, value: float) -> ir.Value:

@@ -38,12 +38,20 @@ def lower(hub: Hub, plan: Plan) -> ir.Model:
     Raises:
         PlanError: the plan is of another graph, or was never calibrated.
     """
+    return lower_with_views(hub, plan)[0]
+
+
+def lower_with_views(hub: Hub, plan: Plan) -> tuple[ir.Model, dict[str, str]]:
+    """The quantized model, and for each edge of the hub that is there as integers the name of the value that holds them."""
     if plan.fingerprint != hub.fingerprint():
         raise PlanError(
             f"the plan is of another graph: its fingerprint is {plan.fingerprint[:12]}, the model's is "
             f"{hub.fingerprint()[:12]}; make the plan again from this model"
         )
-    return _Lowering(rewritten(hub, plan.rewrites).clone(), plan).run()
+    lowering = _Lowering(rewritten(hub, plan.rewrites).clone(), plan)
+    model = lowering.run()
+    made = {output for node in model.graph for output in node.outputs}
+    return model, {str(v.name): str(view.value.name) for v, view in lowering.views.items() if view.value in made}
 
 
 class _Lowering:

@@ -16,6 +16,7 @@ from fewbit.graph.ops import weight_of
 from fewbit.plan.balanced import integer_weight
 from fewbit.plan.plan import Plan, SitePlan
 from fewbit.plan.select import MIN_STORED_ELEMENTS
+from fewbit.plan.written import accumulator_bias
 from fewbit.spec import DType
 
 
@@ -56,9 +57,8 @@ def integer_bias(
 ) -> ir.Value:
     """DequantizeLinear of a bias in int32 at the scale of the accumulator."""
     scale = (np.float32(input_scale) * weight_scale).astype(np.float32)
-    limit = np.float64(2**31 - 1)
-    integers = np.clip(np.rint(bias.astype(np.float64) / scale), -limit, limit).astype(np.int32)
-    return emit.dequantize_constant(emit.constant(integers, "bias"), scale, 0, zero_point=False)
+    integers = emit.constant(accumulator_bias(bias, scale), "bias")
+    return emit.dequantize_constant(integers, scale, 0, zero_point=False)
 
 
 def stored_weight(emit: Emitter, plan: Plan, node: ir.Node, value: ir.Value) -> ir.Value:

@@ -1,0 +1,145 @@
+"""The one place where models are opened for the jobs: a file or object of any kind becomes a hub, or a file that runs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fewbit.data.source import first_feed
+from fewbit.errors import RecipeError
+from fewbit.formats.torch.kinds import is_torch_object, kind_of, needs_example
+from fewbit.graph import load as graph
+from fewbit.graph.hub import Hub
+from fewbit.graph.info import RuleOutcome
+from fewbit.graph.save import save
+from fewbit.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+IMPORT = "import"
+"""The rule under which a hub's log tells what an import door changed or could not keep."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """What a PyTorch model may need to be imported; see `load`."""
+
+    example_inputs: Any = None
+    dynamic_shapes: Any = None
+    factory: str | Callable[[], Any] | None = None
+    allow_pickle: bool = False
+
+    def given(self) -> list[str]:
+        """The options that are not at their defaults."""
+        named = {name: getattr(self, name) for name in self.__slots__}
+        return [name for name, value in named.items() if value is not None and value is not False]
+
+
+def load(
+    model: str | Path | onnx.ModelProto | ir.Model | Hub | Any,
+    *,
+    normalize: bool = True,
+    example_inputs: Any = None,
+    dynamic_shapes: Any = None,
+    factory: str | Callable[[], Any] | None = None,
+    allow_pickle: bool = False,
+) -> Hub:
+    """A hub of a model; the argument is not changed.
+
+    Args:
+        model: a model file, an onnx.ModelProto, an onnx_ir.Model or a hub; or PyTorch's: a torch.nn.Module, a TorchScript
+            module, an ExportedProgram, or a file of any of them or of weights. What a file is, its content says.
+        normalize: apply the default rules of `fewbit.graph.normalize`; what they did is in `Hub.log`.
+        example_inputs: for a module of PyTorch: a tensor or array, a tuple of arguments of forward, or a mapping of their
+            names. Their shapes and dtypes are what matters.
+        dynamic_shapes: torch.export's, in which a size can also be a name: {"ids": {0: "batch", 1: "sequence"}}. None: the
+            first axis of every input, where all have one size there and the module's code allows it; else the log has a
+            line that says so.
+        factory: for a file of weights, what builds the module: a callable, or `FILE.py:NAME("literal", ...)`.
+        allow_pickle: unpickle files of PyTorch that run code when they are loaded. That code can do whatever you can:
+            allow it only for files whose maker you trust.
+
+    Raises:
+        ModelError: no model, a broken or refused one, external data that is missing, or a module that cannot be exported.
+        DataError, RecipeError: the options do not fit the model.
+        MissingExtraError: a PyTorch model, and torch is not installed.
+    """
+    options = ImportOptions(example_inputs, dynamic_shapes, factory, allow_pickle)
+    if not is_torch(model):
+        _refuse(options, model)
+        return graph.load(model, normalize=normalize)
+    return graph.load(_imported(model, options), normalize=normalize)
+
+
+def _imported(model: Any, options: ImportOptions) -> Hub:
+    from fewbit.formats.torch.door import import_torch
+
+    imported = import_torch(
+        model,
+        example_inputs=options.example_inputs,
+        dynamic_shapes=options.dynamic_shapes,
+        factory=options.factory,
+        allow_pickle=options.allow_pickle,
+    )
+    hub = Hub(imported.model)
+    hub.record(RuleOutcome(IMPORT, "", False, note) for note in imported.notes)
+    return hub
+
+
+def _refuse(options: ImportOptions, *models: Any) -> None:
+    """Raise RecipeError if there are options that none of these models can use."""
+    if options.given():
+        names = " and ".join(str(m) if isinstance(m, str | Path) else "the model" for m in models)
+        raise RecipeError(f"{', '.join(options.given())}: only for PyTorch models, and {names} is none; leave it out")
+
+
+def is_torch(model: Any) -> bool:
+    """Whether a model or file is PyTorch's."""
+    return kind_of(Path(model)) is not None if isinstance(model, str | Path) else is_torch_object(model)
+
+
+def open_models(
+    models: Sequence[Any], options: ImportOptions, data: Any = None, progress: Progress = SILENT
+) -> list[Any]:
+    """PyTorch models as hubs that are not normalized, with the first sample of the data where an example is needed and
+    none is given; all others as they are, None included. Notes of the import go to `progress`.
+
+    Raises:
+        InputError: a PyTorch model that cannot be imported, or options that no model can use.
+    """
+    if not any(model is not None and is_torch(model) for model in models):
+        _refuse(options, *(model for model in models if model is not None))
+    opened = [model if model is None or not is_torch(model) else _open(model, options, data) for model in models]
+    for hub in opened:
+        for note in import_notes(hub) if isinstance(hub, Hub) else ():
+            progress.note(note)
+    return opened
+
+
+def _open(model: Any, options: ImportOptions, data: Any) -> Hub:
+    if options.example_inputs is None and data is not None and needs_example(model):
+        options = replace(options, example_inputs=first_feed(data))
+    return _imported(model, options)
+
+
+def import_notes(hub: Hub) -> list[str]:
+    """What the door that a hub came through has to say."""
+    return [outcome.reason for outcome in hub.log if outcome.rule == IMPORT]
+
+
+@contextmanager
+def on_disk(model: Any) -> Iterator[Path]:
+    """The path of an ONNX file as it is; a model in memory in a file for the time of the block."""
+    if isinstance(model, str | Path):
+        yield Path(model)
+        return
+    with tempfile.TemporaryDirectory(prefix="fewbit-") as folder:
+        path = Path(folder) / "model.onnx"
+        save(graph.load(model, normalize=False).model, path)
+        yield path

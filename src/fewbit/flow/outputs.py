@@ -1,0 +1,28 @@
+"""How good a quantized model's outputs are beside those of the float model, probabilities by the scores behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from functools import partial
+
+import onnx_ir as ir
+
+from fewbit.graph.answers import squashed_outputs
+from fewbit.graph.hub import Hub
+from fewbit.measure.answers import Views, scores_of_sigmoid, scores_of_softmax
+from fewbit.runtimes.onnxruntime import Feed, open_session
+from fewbit.runtimes.verify import compare_outputs
+
+
+def score_views(hub: Hub) -> Views:
+    """For every output that is probabilities, what gives the scores behind them."""
+    return {
+        name: partial(scores_of_softmax, axis=squash.axis) if squash.kind == "softmax" else scores_of_sigmoid
+        for name, squash in squashed_outputs(hub).items()
+    }
+
+
+def output_sqnr(hub: Hub, quantized: ir.Model, feeds: Iterable[Feed], ignore: Collection[str] = ()) -> float:
+    """The least SQNR in dB over the numeric outputs, in the runtime; outputs to `ignore` do not count."""
+    outputs = compare_outputs(open_session(hub.model), open_session(quantized), feeds, score_views(hub))
+    return min((o.sqnr for o in outputs if o.per_sample and o.name not in ignore), default=float("inf"))

@@ -1,0 +1,317 @@
+"""Tune: quantize, then train with quantization simulated until the outputs are those of the float model; no labels needed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fewbit.callables import call_user_code, load_callable
+from fewbit.data import DataSource
+from fewbit.errors import ModelError, OutputError, RecipeError
+from fewbit.extras import load_extra
+from fewbit.flow.calibrate import EFFORTS, Calibrator
+from fewbit.flow.common import hub_inputs, samples_for, target_for
+from fewbit.flow.duration import seconds
+from fewbit.flow.quantize import QuantizeResult, check_output, quantize
+from fewbit.graph.hub import Hub
+from fewbit.graph.load import check_weights, find_quantization, load
+from fewbit.plan.plan import Plan
+from fewbit.plan.recipe import Recipe
+from fewbit.progress import SILENT, Progress
+from fewbit.targets import Target
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+    import torch
+
+    from fewbit.torchgraph.distill import Course, Distiller
+    from fewbit.torchgraph.losses import Loss
+    from fewbit.torchgraph.quantized import QuantizedGraph
+    from fewbit.torchgraph.samples import Samples
+
+_HELD_BACK = 0.1  # of the samples, to judge by
+_MEMORY = 1 << 29  # bytes of samples and targets that stay in memory
+_RESERVE = 0.04  # of a time limit, for the export and its verification
+_LEAST_RESERVE = 2.0  # seconds
+_WARM_STEPS = 2  # timed to find how many epochs fit a time limit
+DEFAULT_EPOCHS = 20
+PATIENCE = 10  # epochs without a better loss
+
+
+@dataclass(frozen=True, slots=True)
+class TuneResult:
+    """A tuned model and how it came about.
+
+    quantized: the exported model with its evidence, as `quantize` gives it.
+    start, end: loss in the runtime on the held-back samples: of the plan before training, and of the one that is exported.
+    losses: simulated, on the held-back samples: before training, then after each epoch.
+    """
+
+    quantized: QuantizeResult
+    start: float
+    end: float
+    losses: Sequence[float]
+    samples: int
+    held_back: int
+    notes: Sequence[str]
+    seconds: float
+
+    @property
+    def plan(self) -> Plan:
+        return self.quantized.plan
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **self.quantized.to_dict(),
+            "tuning": {
+                "start_loss": self.start,
+                "end_loss": self.end,
+                "losses": list(self.losses),
+                "samples": self.samples,
+                "held_back": self.held_back,
+            },
+            "notes": [*self.notes, *self.quantized.notes],
+            "seconds": self.seconds,
+        }
+
+
+@dataclass
+class _Job:
+    """What the steps of one run share."""
+
+    hub: Hub
+    device: torch.device
+    batch: int
+    seed: int
+    progress: Progress
+    deadline: float
+    session: Path | None
+    identity: Mapping[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+def tune(
+    model: str | Path | onnx.ModelProto | ir.Model | Hub,
+    data: Any = None,
+    recipe: str | Path | Recipe | Mapping[str, Any] = "w4a8",
+    target: str | Target = "ort-cpu",
+    out: str | Path | None = None,
+    *,
+    limit: int | None = None,
+    preprocess: str | None = None,
+    effort: str = "standard",
+    epochs: int | None = None,
+    time_limit: str | float | None = None,
+    batch: int = 32,
+    seed: int = 0,
+    loss: str | Callable[..., Any] | None = None,
+    session: str | Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    exclude: Sequence[str] = (),
+    keep_names: bool = False,
+    threads: int = 1,
+    progress: Progress = SILENT,
+) -> TuneResult:
+    """Quantize a trained float model and train its weights, biases, scales and zero points on samples without labels.
+
+    The result is never worse than the quantized model that training began with, by the loss in the runtime on samples that
+    were held back (a tenth); where it would be, that one is kept and a note says so.
+
+    Args:
+        model, data, recipe, target, out, preprocess, exclude, keep_names: as for `fewbit.quantize`.
+        limit: how many samples to use (all).
+        effort: of the quantization before the training.
+        epochs: passes over the samples; 20 where neither they nor a time limit are given.
+        time_limit: seconds, or `90s`, `15m`, `1.5h`, for everything: the epochs that fit are trained. The result then depends
+            on the speed of the machine.
+        batch: samples an update. Those of models whose first axis is fixed run one by one, and their gradients add up.
+        loss: instead of distillation, a callable or `FILE.py:NAME`: (outputs, float outputs, labels) → one number, with
+            torch tensors by output name and the labels that the source yielded.
+        session: a folder for checkpoints after every epoch. resume: go on from the one that is there.
+        device: `auto` (CUDA where there is some), `cpu` or `cuda`.
+        threads: of the runtime and of torch.
+
+    Raises:
+        InputError: model, data, recipe, output or checkpoint is wrong, or torch is not installed. No file is left.
+        VerificationError: the runtime does not do what the plan says. No file is left.
+    """
+    started = time.monotonic()
+    load_extra("torch", "Training")
+    allowed = math.inf if time_limit is None else seconds(time_limit)
+    for name, value in (("batch", batch), ("epochs", epochs)):
+        if value is not None and value < 1:
+            raise RecipeError(f"{name} must be at least 1, given {value}")
+    if effort not in EFFORTS:
+        raise RecipeError(f"effort {effort!r} does not exist; use {', '.join(EFFORTS)}")
+    hub = load(model)
+    quantized = find_quantization(hub)
+    if quantized is not None:
+        raise ModelError(f"the model cannot be tuned: {quantized}; give the float model")
+    check_weights(hub)
+    check_output(out, model)
+    chosen = target_for(target)
+    source = samples_for(data, hub_inputs(hub), limit=limit, preprocess=preprocess, purpose="training")
+    wanted = Recipe.get(recipe).excluding(exclude)
+
+    from fewbit.torchgraph import training
+
+    place = training.device_for(device)
+    folder = _session(session, resume)
+    identity = {
+        "graph": hub.fingerprint(),
+        "recipe": wanted.name,
+        "rules": str(wanted.rules),
+        "target": chosen.name,
+        "samples": limit,
+        "batch": batch,
+        "epochs": epochs,
+        "seed": seed,
+        "effort": effort,
+    }
+    reserve = 0.0 if math.isinf(allowed) else max(_RESERVE * allowed, _LEAST_RESERVE)
+    job = _Job(
+        hub,
+        place,
+        batch,
+        seed,
+        progress,
+        started + allowed - reserve,
+        folder,
+        identity,
+    )
+    start = _start(job, wanted, chosen, source, effort, threads, resume)
+    with training.threads(threads), training.gather(hub, source, _MEMORY, progress, threads) as samples:
+        train, held = training.split(len(samples), _HELD_BACK, seed)
+        graph = training.prepare(hub, start, place)
+        judged = training.loss_for(hub, samples, _user_loss(loss))
+        course = _train(job, graph, samples, train, held, judged, epochs, resume)
+        plan = graph.plan()
+        before, after = (training.runtime_loss(judged, hub, p, samples, held, threads) for p in (start, plan))
+    if not after < before:
+        job.notes.append(
+            f"training did not help on the {len(held)} samples held back (loss {after:.4g}, before it {before:.4g}): the "
+            "quantized model that it began with is kept; more samples or another seed may help"
+        )
+        plan, after = start, before
+    result = quantize(
+        hub,
+        source,
+        recipe,
+        chosen,
+        out,
+        limit=limit,
+        plan=plan,
+        keep_names=keep_names,
+        threads=threads,
+        progress=progress,
+    )
+    if course.stopped:
+        job.notes.append(f"training ended after {course.epoch} epochs: {course.stopped}; the best state is kept")
+    return TuneResult(
+        result, before, after, course.losses, len(samples), len(held), job.notes, time.monotonic() - started
+    )
+
+
+def _start(
+    job: _Job, recipe: Recipe, target: Target, source: DataSource, effort: str, threads: int, resume: bool
+) -> Plan:
+    """The plan that training begins with; that of the session where one goes on."""
+    path = None if job.session is None else job.session / "start.plan.json"
+    if resume and path is not None and path.exists():
+        return Plan.load(str(path))
+    level = EFFORTS[effort]
+    some = DataSource(lambda: source, hub_inputs(job.hub), description=source.description, limit=level.samples)
+    plan = Calibrator(job.hub, target, threads, job.progress, level, some).plan(recipe)
+    if not plan.edges() and not plan.constants():
+        raise ModelError(f"recipe {recipe.name} quantizes nothing in this model, so there is nothing to train")
+    if path is not None:
+        plan.save(str(path))
+    return plan
+
+
+def _train(
+    job: _Job,
+    graph: QuantizedGraph,
+    samples: Samples,
+    train: Sequence[int],
+    held: Sequence[int],
+    loss: Loss,
+    epochs: int | None,
+    resume: bool,
+) -> Course:
+    """Distill, with a checkpoint after every epoch."""
+    from fewbit.torchgraph.checkpoint import Checkpoint
+    from fewbit.torchgraph.distill import Distiller, Rates
+
+    distiller = Distiller(
+        graph,
+        samples,
+        train,
+        held,
+        loss,
+        epochs=epochs or DEFAULT_EPOCHS,
+        batch=job.batch,
+        rates=Rates(),
+        seed=job.seed,
+        patience=PATIENCE,
+        device=job.device,
+    )
+    path = None if job.session is None else job.session / "distill.safetensors"
+    if resume and path is not None and path.exists():
+        found = Checkpoint.load(path, job.identity)
+        distiller.restore(found.state, found.tensors)
+    elif epochs is None and not math.isinf(job.deadline):
+        distiller.epochs = _fitting(distiller, job.deadline)
+
+    def keep(_: Course) -> None:
+        if path is not None:
+            state, tensors = distiller.state()
+            Checkpoint(job.identity, "distill", state, tensors).save(path)
+
+    left = (distiller.epochs - distiller.course.epoch) * distiller.steps_per_epoch
+    with job.progress.task("training", left) as advance:
+
+        def told(course: Course) -> None:
+            keep(course)
+            job.progress.note(f"epoch {course.epoch} of {distiller.epochs}: loss {course.losses[-1]:.4g}")
+
+        return distiller.run(deadline=job.deadline, advance=advance, after_epoch=told)
+
+
+def _fitting(distiller: Distiller, deadline: float) -> int:
+    """How many epochs fit before a deadline; one at least."""
+    begun = time.monotonic()
+    distiller.rehearse(_WARM_STEPS)
+    step = (time.monotonic() - begun) / _WARM_STEPS
+    # a pass forward takes a third of a step
+    epoch = step * (distiller.steps_per_epoch + len(distiller.held) / distiller.batch / 3)
+    return max(1, int((deadline - time.monotonic()) / epoch))
+
+
+def _session(session: str | Path | None, resume: bool) -> Path | None:
+    """The folder of checkpoints, made where it is not there."""
+    if session is None:
+        if resume:
+            raise RecipeError("--resume goes on from a session: give its folder with --session")
+        return None
+    folder = Path(session)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"session folder {folder} cannot be made: {error.strerror}") from error
+    if not resume and any(folder.iterdir()):
+        raise OutputError(f"session folder {folder} is not empty: --resume goes on from it, or give another folder")
+    return folder
+
+
+def _user_loss(loss: str | Callable[..., Any] | None) -> Callable[..., Any] | None:
+    if loss is None:
+        return None
+    made = load_callable(loss) if isinstance(loss, str) else loss
+    return lambda *args: call_user_code(lambda: made(*args), f"loss {loss}")

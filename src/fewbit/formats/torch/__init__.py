@@ -1,0 +1,1 @@
+"""PyTorch's import doors: modules, exported programs, TorchScript, and files of any of them. Extra: torch."""

@@ -1,0 +1,59 @@
+"""Outputs that are probabilities or decisions: what a saturating function hides there, and where the highest value counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx_ir as ir
+
+from fewbit.graph.hub import Hub
+from fewbit.graph.ops import info_of, weight_of
+
+_HEADS = ("Gemm", "MatMul")
+
+
+@dataclass(frozen=True, slots=True)
+class Squash:
+    """The function that made probabilities of scores, and for Softmax the axis along which they add up to one."""
+
+    kind: Literal["softmax", "sigmoid"]
+    axis: int = -1
+
+
+def squashed_outputs(hub: Hub) -> dict[str, Squash]:
+    """The graph outputs that a Softmax or Sigmoid makes, by name."""
+    found: dict[str, Squash] = {}
+    for value in hub.graph.outputs:
+        node = value.producer()
+        if node is None:
+            continue
+        if node.op_type == "Softmax":
+            found[str(value.name)] = Squash("softmax", node.attributes.get_int("axis", -1))
+        elif node.op_type == "Sigmoid":
+            found[str(value.name)] = Squash("sigmoid")
+    return found
+
+
+def decisions(hub: Hub) -> set[str]:
+    """The graph outputs whose highest value is likely to be the answer: what a Softmax or a dense layer makes."""
+    found = set()
+    for value in hub.graph.outputs:
+        node = value.producer()
+        shape = hub.shape(value)
+        if node is None or not shape or (isinstance(shape[-1], int) and shape[-1] < 2):
+            continue
+        last = node.op_type == "Softmax" and node.attributes.get_int("axis", -1) in (-1, len(shape) - 1)
+        if last or (len(shape) == 2 and _is_head(node)):
+            found.add(str(value.name))
+    return found
+
+
+def _is_head(node: ir.Node) -> bool:
+    """A dense layer with its own weight, its bias and moves after it included."""
+    while info_of(node).kind == "movement" or node.op_type == "Add":
+        before = [v.producer() for v in node.inputs if v is not None and v.producer() is not None]
+        if len(before) != 1 or before[0] is None:
+            return False
+        node = before[0]
+    return node.op_type in _HEADS and weight_of(node) is not None

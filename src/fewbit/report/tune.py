@@ -1,0 +1,20 @@
+"""What `tune` did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from fewbit.report.quantize import render as render_quantize
+
+
+def render(data: dict[str, Any]) -> RenderableType:
+    """What `quantize` says, and how the loss on the held-back samples went."""
+    tuning = data["tuning"]
+    line = (
+        f"trained on {tuning['samples'] - tuning['held_back']} samples, {len(tuning['losses']) - 1} epochs; loss on the "
+        f"{tuning['held_back']} held back {tuning['start_loss']:.4g} → {tuning['end_loss']:.4g}"
+    )
+    return Group(render_quantize(data), Text(line))

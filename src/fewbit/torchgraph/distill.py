@@ -1,0 +1,215 @@
+"""Distillation: the quantized network learns, end to end, to give what the float network gives. No labels are needed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fewbit.torchgraph.fake_quantize import FakeQuantize
+from fewbit.torchgraph.losses import Loss
+from fewbit.torchgraph.quantized import QuantizedGraph
+from fewbit.torchgraph.samples import Samples
+
+TARGET = "target of "
+"""Before the name of an output: the name under which `Samples` keep what the float model gave there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Learning rates of Adam at the start; a cosine takes them to zero (Loshchilov and Hutter 2017, equation 5).
+
+    weights: in steps of the weight's own grid an update, so that one figure suits all layers and widths.
+    steps: of scales and offsets, relative to where they began. biases: relative to the mean size of a layer's biases.
+    """
+
+    weights: float = 2e-3
+    steps: float = 5e-5
+    biases: float = 5e-5
+
+
+@dataclass
+class Course:
+    """How training went, and its best state so far.
+
+    epoch: epochs done. losses: on the held-back samples, first of the start, then after each epoch. best: the state dict at
+    the least of them. stopped: why it ended early, or "".
+    """
+
+    epoch: int = 0
+    losses: list[float] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    stopped: str = ""
+
+    def note(self, loss: float, model: nn.Module) -> None:
+        """Take down a loss, and the state if it is the best so far."""
+        if not self.losses or loss < min(self.losses):
+            self.best = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self.losses.append(loss)
+
+
+class Distiller:
+    """Trains a `QuantizedGraph` on samples with targets.
+
+    Args:
+        samples: with the inputs and, as `TARGET` + output, the outputs of the float model.
+        train, held: indices of samples.
+        patience: epochs without a better loss on the held-back samples after which it ends.
+    """
+
+    def __init__(
+        self,
+        model: QuantizedGraph,
+        samples: Samples,
+        train: Sequence[int],
+        held: Sequence[int],
+        loss: Loss,
+        *,
+        epochs: int,
+        batch: int,
+        rates: Rates,
+        seed: int,
+        patience: int,
+        device: torch.device,
+    ) -> None:
+        self.model, self.samples, self.loss = model, samples, loss
+        self.train, self.held = np.asarray(train), list(held)
+        self.epochs, self.batch, self.seed, self.patience, self.device = epochs, batch, seed, patience, device
+        self.optimizer = torch.optim.Adam(_groups(model, rates))
+        self.starts = [group["lr"] for group in self.optimizer.param_groups]
+        self.course = Course()
+        self._names = list(model.graph.input_names)
+        self._outputs = list(model.graph.output_names)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.train) / self.batch)
+
+    def evaluate(self) -> float:
+        """The mean loss on the held-back samples."""
+        total = 0.0
+        with torch.no_grad():
+            for part in self.samples.parts(self.held, self.batch):
+                total += float(self._loss(part)) * len(part)
+        return total / len(self.held)
+
+    def run(
+        self,
+        *,
+        deadline: float = math.inf,
+        advance: Callable[[int], None] = lambda _: None,
+        after_epoch: Callable[[Course], None] = lambda _: None,
+    ) -> Course:
+        """Train until the epochs are done, the deadline (of `time.monotonic`) comes, or nothing gets better.
+
+        The model is left in its best state on the held-back samples, which may be the one that it came with.
+        """
+        course = self.course
+        if not course.losses:
+            course.note(self.evaluate(), self.model)
+        while course.epoch < self.epochs and not course.stopped:
+            if self._epoch(deadline, advance):
+                course.note(self.evaluate(), self.model)
+                course.epoch += 1
+                since = len(course.losses) - 1 - int(np.argmin(course.losses))
+                if since >= self.patience:
+                    course.stopped = f"no better for {since} epochs"
+                after_epoch(course)
+        self.model.load_state_dict(course.best)
+        return course
+
+    def rehearse(self, steps: int) -> None:
+        """As many steps as are to be timed, without an update."""
+        for part in [self.train[: self.batch].tolist()] * steps:
+            self._gradients(part)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Counters, and tensors by name, from which `restore` goes on with the same result."""
+        course = self.course
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"best.{k}": v for k, v in course.best.items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{index}.{k}": v for k, v in moments.items()}
+        state = {"epochs": self.epochs, "epoch": course.epoch, "losses": course.losses, "stopped": course.stopped}
+        return state, tensors
+
+    def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+
+        def of(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v.to(self.device) for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.model.load_state_dict(of("model."))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in of("adam.").items():
+            index, key = name.split(".", 1)
+            moments.setdefault(int(index), {})[key] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        self.epochs = state["epochs"]
+        self.course = Course(state["epoch"], list(state["losses"]), of("best."), state["stopped"])
+
+    def _epoch(self, deadline: float, advance: Callable[[int], None]) -> bool:
+        """One pass over the samples; False where it did not get to its end with a finite loss."""
+        order = np.random.default_rng((self.seed, self.course.epoch)).permutation(self.train).tolist()
+        for step, start in enumerate(range(0, len(order), self.batch)):
+            if time.monotonic() > deadline:
+                self.course.stopped = "the time is used up"
+                return step > 0  # what was learned since the last look may be the best
+            done = (self.course.epoch + step / self.steps_per_epoch) / self.epochs
+            for group, rate in zip(self.optimizer.param_groups, self.starts, strict=True):
+                group["lr"] = 0.5 * rate * (1.0 + math.cos(math.pi * done))
+            if not math.isfinite(self._step(order[start : start + self.batch])):
+                self.course.stopped = "the loss was not a finite number"
+                return False
+            advance(1)
+        return True
+
+    def _step(self, indices: Sequence[int]) -> float:
+        """One update."""
+        total = self._gradients(indices)
+        if math.isfinite(total):
+            self.optimizer.step()
+        return total
+
+    def _gradients(self, indices: Sequence[int]) -> float:
+        """The loss of a batch and its gradients; those of samples that cannot be joined add up."""
+        self.optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for part in self.samples.parts(indices, self.batch):
+            loss = self._loss(part) * (len(part) / len(indices))
+            loss.backward()
+            total += float(loss.detach())
+        return total
+
+    def _loss(self, part: Sequence[int]) -> Tensor:
+        values, labels = self.samples.read([*self._names, *(TARGET + n for n in self._outputs)], part, self.device)
+        outputs = self.model(**{name: values[name] for name in self._names})
+        targets = {name: values[TARGET + name] for name in self._outputs}
+        return self.loss(dict(zip(self._outputs, outputs, strict=True)), targets, labels)
+
+
+def _groups(model: QuantizedGraph, rates: Rates) -> list[dict[str, object]]:
+    """One group of parameters for each learning rate."""
+    weights = model.graph.weights()
+    groups: list[dict[str, object]] = []
+    seen: set[str] = set()
+    for layer in model.layers.values():
+        if layer.weight.name not in seen:
+            seen.add(layer.weight.name)
+            step = float(layer.quantize.quantize.scale().detach().mean())
+            if layer.quantize.factors is not None:
+                step /= float(layer.quantize.factors.abs().mean())
+            groups.append({"params": [weights[layer.weight.name]], "lr": rates.weights * step})
+        if layer.bias is not None:
+            bias = weights[layer.bias]
+            size = float(bias.detach().abs().mean()) or float(weights[layer.weight.name].detach().abs().mean())
+            groups.append({"params": [bias], "lr": rates.biases * size})
+    learned = [m for m in model.modules() if isinstance(m, FakeQuantize)]
+    steps = [p for m in learned for p in (m.step, m.offset) if p is not None]
+    return [*groups, {"params": steps, "lr": rates.steps}]

@@ -1,0 +1,165 @@
+"""Tuning: better than the start, bounded, resumable, and clear about what is wrong."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fewbit
+from fewbit.errors import DataError, InputError, OutputError, PlanError, RecipeError
+from fewbit.flow.duration import seconds
+from fewbit.flow.tune import TuneResult
+from tests.models import Builder, conv_relu_conv
+
+pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((40, 3, 8, 8)).astype(np.float32)
+
+
+@pytest.fixture
+def convs(tmp_path: Path) -> Path:
+    return conv_relu_conv(tmp_path / "m.onnx")
+
+
+def integers(result: TuneResult) -> dict[str, np.ndarray]:
+    return {n: s.integers for n, s in result.plan.constants().items() if s.integers is not None}
+
+
+def test_training_makes_the_loss_in_the_runtime_smaller(convs: Path, images: np.ndarray, tmp_path: Path) -> None:
+    recipe = {"base": "w4a8", "rules": [{"weight": {"dtype": "int2"}}]}
+    result = fewbit.tune(convs, images, recipe, out=tmp_path / "q.onnx", epochs=8, batch=8)
+    assert result.end < 0.8 * result.start
+    assert result.losses[0] == pytest.approx(result.start, rel=1e-3)
+    assert min(result.losses) == pytest.approx(result.end, rel=1e-3)
+    assert (result.samples, result.held_back, len(result.losses)) == (40, 4, 9)
+    assert (tmp_path / "q.onnx").exists() and result.quantized.verification is not None
+
+
+def test_one_seed_gives_one_result(convs: Path, images: np.ndarray) -> None:
+    first, again, other = (
+        fewbit.tune(convs, images, "w2a8", epochs=2, batch=8, seed=seed, effort="fast") for seed in (1, 1, 2)
+    )
+    assert first.losses == again.losses != other.losses
+    for name, array in integers(first).items():
+        np.testing.assert_array_equal(array, integers(again)[name])
+
+
+def test_what_training_makes_worse_is_not_kept(convs: Path, images: np.ndarray) -> None:
+    def worse(outputs: dict, targets: dict, labels: list) -> object:  # nothing to gain: constant, with gradients
+        return sum(y.sum() for y in outputs.values()) * 0.0 + 1.0
+
+    result = fewbit.tune(convs, images, "w4a8", epochs=1, loss=worse, effort="fast")
+    assert result.start == result.end == 1.0
+    assert any("training did not help" in note for note in result.notes)
+
+
+def test_a_loss_of_nan_ends_with_the_best_so_far(convs: Path, images: np.ndarray) -> None:
+    calls = []
+
+    def sometimes(outputs: dict, targets: dict, labels: list) -> object:
+        y, t = outputs["y"], targets["y"]
+        calls.append(y.requires_grad)
+        bad = y.requires_grad and sum(calls) > 6
+        return (y - t).square().mean() * (float("nan") if bad else 1.0)
+
+    result = fewbit.tune(convs, images, "w2a8", epochs=9, batch=8, loss=sometimes, effort="fast")
+    assert any("not a finite number" in note for note in result.notes)
+    assert len(result.losses) == 2 and np.isfinite(result.end)
+
+
+def test_samples_of_a_fixed_batch_add_up_their_gradients(tmp_path: Path, images: np.ndarray) -> None:
+    def model(first: object) -> Path:
+        b = Builder()
+        b.node("Conv", ["x", b.weight(4, 3, 3, 3), b.weight(4)], "y")
+        return b.save(tmp_path / f"{first}.onnx", {"x": (first, 3, 8, 8)}, ["y"])
+
+    joined, single = (fewbit.tune(model(n), images, "w2a8", epochs=2, batch=8, effort="fast") for n in ("N", 1))
+    np.testing.assert_allclose(joined.losses, single.losses, rtol=1e-3)
+
+
+def test_labels_reach_the_loss(convs: Path, images: np.ndarray) -> None:
+    seen: list[object] = []
+
+    def loss(outputs: dict, targets: dict, labels: list) -> object:
+        seen.extend(labels)
+        return (outputs["y"] - targets["y"]).square().mean()
+
+    fewbit.tune(convs, [({"x": x[None]}, i) for i, x in enumerate(images)], "w4a8", epochs=1, loss=loss, effort="fast")
+    assert set(seen) == set(range(40))
+
+
+_RUN = """
+import os, signal, sys
+import numpy as np, fewbit
+from fewbit.torchgraph.checkpoint import Checkpoint
+model, data, session, kill = sys.argv[1:]
+save = Checkpoint.save
+def killing(self, path):
+    save(self, path)
+    if self.state["epoch"] == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+if kill == "kill":
+    Checkpoint.save = killing
+fewbit.tune(model, data, "w2a8", epochs=4, batch=8, session=session)
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_result(convs: Path, images: np.ndarray, tmp_path: Path) -> None:
+    data, session = tmp_path / "x.npz", tmp_path / "session"
+    np.savez(data, x=images)
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN, convs, data, session, "kill"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    whole = fewbit.tune(convs, data, "w2a8", epochs=4, batch=8)
+    resumed = fewbit.tune(convs, data, "w2a8", epochs=4, batch=8, session=session, resume=True)
+    assert resumed.losses == whole.losses and resumed.end == whole.end
+    for name, array in integers(whole).items():
+        np.testing.assert_array_equal(array, integers(resumed)[name])
+    with pytest.raises(PlanError, match=r"is of another job: batch was 8, now 4"):
+        fewbit.tune(convs, data, "w2a8", epochs=4, batch=4, session=session, resume=True)
+    with pytest.raises(OutputError, match="is not empty: --resume"):
+        fewbit.tune(convs, data, "w2a8", epochs=4, batch=8, session=session)
+    (session / "distill.safetensors").write_bytes(b"half")
+    with pytest.raises(PlanError, match="cannot be read"):
+        fewbit.tune(convs, data, "w2a8", epochs=4, batch=8, session=session, resume=True)
+
+
+@pytest.mark.slow
+def test_the_time_limit_is_kept(convs: Path, images: np.ndarray) -> None:
+    result = fewbit.tune(convs, images, "w2a8", time_limit="30s", batch=8, effort="fast")
+    assert result.seconds < 33 and len(result.losses) > 1
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        ({"data": None}, RecipeError, "training needs samples"),
+        ({"data": np.zeros((4, 3, 8), np.float32)}, DataError, r"takes shape \[N, 3, 8, 8\], given \[1, 3, 8\]"),
+        ({"data": np.ones((1, 3, 8, 8), np.float32)}, DataError, "at least 2 samples.*1 were given"),
+        ({"time_limit": "soon"}, RecipeError, "'soon' is no duration"),
+        ({"epochs": 0}, RecipeError, "epochs must be at least 1, given 0"),
+        ({"device": "tpu"}, RecipeError, "device 'tpu' does not exist"),
+        ({"resume": True}, RecipeError, "give its folder with --session"),
+        ({"recipe": "nf4"}, InputError, "nothing in this model"),
+        ({"loss": lambda *_: 1.0}, DataError, "must give one number as a tensor.*not float"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    convs: Path, images: np.ndarray, change: dict, error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        fewbit.tune(convs, **{"data": images, "recipe": "w4a8", "effort": "fast", **change})
+
+
+@pytest.mark.parametrize(("text", "expected"), [("90", 90), ("90s", 90), ("15m", 900), ("1.5h", 5400), (2.5, 2.5)])
+def test_durations(text: str, expected: float) -> None:
+    assert seconds(text) == expected

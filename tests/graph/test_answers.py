@@ -1,0 +1,49 @@
+"""Which outputs are probabilities, and which are decisions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fewbit.graph.answers import Squash, decisions, squashed_outputs
+from fewbit.graph.load import load
+from tests.models import Builder
+
+
+def test_probabilities_are_found_with_their_axis(tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Softmax", ["x"], "p", axis=1)
+    b.node("Sigmoid", ["x"], "s")
+    b.node("Relu", ["x"], "r")
+    hub = load(b.save(tmp_path / "m.onnx", {"x": (1, 3, 4)}, ["p", "s", "r"]))
+    assert squashed_outputs(hub) == {"p": Squash("softmax", 1), "s": Squash("sigmoid")}
+
+
+@pytest.mark.parametrize(
+    ("last", "shape", "found"),
+    [
+        ("gemm", 4, {"y"}),
+        ("matmul and bias", 4, {"y"}),
+        ("gemm", 1, set()),  # one number is no choice
+        ("softmax", 4, {"y"}),
+        ("normalization", 4, set()),  # an embedding: its highest value says nothing
+        ("relu", 4, set()),
+        ("residual", 4, set()),
+    ],
+)
+def test_decisions_are_softmaxes_and_dense_heads(tmp_path: Path, last: str, shape: int, found: set[str]) -> None:
+    b = Builder()
+    before = b.node("Tanh", ["x"])
+    dense = b.node("MatMul", [before, b.weight(6, shape)])
+    if last == "gemm":
+        b.node("Gemm", [before, b.weight(6, shape), b.weight(shape)], "y")
+    elif last == "matmul and bias":
+        b.node("Add", [dense, b.weight(shape)], "y")
+    elif last == "residual":
+        b.node("Add", [dense, b.node("Sin", [dense])], "y")
+    else:
+        op = {"softmax": "Softmax", "normalization": "LpNormalization", "relu": "Relu"}[last]
+        b.node(op, [dense], "y")
+    hub = load(b.save(tmp_path / "m.onnx", {"x": (1, 6)}, ["y"]))
+    assert decisions(hub) == found
