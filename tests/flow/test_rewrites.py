@@ -54,6 +54,13 @@ def test_a_relu_whose_channels_never_reach_zero_loses_what_they_always_have(tmp_
     assert len(list(moved.model.graph)) == len(list(plain.model.graph))
 
 
+def test_a_shift_that_nothing_needs_is_noted(tmp_path: Path) -> None:
+    model = language_model(tmp_path / "m.onnx", normalized_head)
+    recipe = {"rewrites": ["shift"], "rules": [{"compute": "storage", "weight": {"dtype": "int8"}}]}
+    made = fewbit.quantize(model, recipe=recipe, verify=False)
+    assert not made.plan.rewrites and "rewrite shift did nothing" in made.notes[0]
+
+
 def test_a_plan_file_makes_the_same_model(tmp_path: Path) -> None:
     model, feeds = biased(tmp_path / "m.onnx"), images(4, 1)
     made = fewbit.quantize(model, data=images(16, 0), recipe=SHIFT, min_sqnr=0, verify=False)

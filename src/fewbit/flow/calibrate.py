@@ -31,7 +31,7 @@ from fewbit.stages.balance import balance
 from fewbit.stages.choose_ranges import choose_ranges
 from fewbit.stages.correct_bias import correct_biases, corrected
 from fewbit.stages.expected_means import expected_means
-from fewbit.stages.judge_ranges import judge_ranges, questions
+from fewbit.stages.judge_ranges import judge_ranges, questions, unjudged
 from fewbit.stages.rotate_stream import stream_rotation
 from fewbit.stages.round_weights import not_rounded, round_weights, rounded_nodes, weight_size
 from fewbit.stages.scale_weights import scale_weights
@@ -127,7 +127,10 @@ class Calibrator:
 
     def _resolved(self, recipe: Recipe) -> Plan:
         plan = resolve(self.hub, recipe, self.target)
-        return replace(plan, fingerprint=self.original.fingerprint(), rewrites=self.rewrites)
+        idle = "shift" in recipe.rewrites and not any(rewrite.kind == "shift" for rewrite in self.rewrites)
+        note = "rewrite shift did nothing: no activation has a range that it would shrink and biases could make up for"
+        notes = (note,) if idle else ()
+        return replace(plan, fingerprint=self.original.fingerprint(), rewrites=self.rewrites, notes=notes)
 
     def _rewrite(self, recipe: Recipe) -> None:
         """Make the rewrites that the recipe asks for, once: all plans of this job are for the graph that they give."""
@@ -151,7 +154,7 @@ class Calibrator:
             return self._corrected(plan)
         feeds = list(islice(source.feeds(), _JUDGING_SAMPLES + _CONFIRMING_SAMPLES))
         judging, confirming = feeds[: len(feeds) // 3], feeds[len(feeds) // 3 :]
-        plain = self._corrected(judge_ranges(plan, [], {}))
+        plain = self._corrected(unjudged(plan, "mse: its readers found no better range"))
         asked = questions(self.hub, scale_weights(self.hub, plan), stats) if len(judging) > 1 else []
         if not asked:
             return plain

@@ -62,18 +62,29 @@ def judge_ranges(plan: Plan, asked: Sequence[Question], errors: Mapping[str, Seq
 
     Every other sample chooses, the rest confirm.
     """
-    chosen = {name: replace(site, method=_PLAIN_METHOD) for name, site in plan.edges().items() if site.method == "auto"}
+    chosen = unjudged(plan, f"{_PLAIN_METHOD}: no reader's output tells other ranges apart").edges()
     for question in asked:
         choosing, confirming = (_noise(errors[question.edge], half) for half in (0, 1))
         best = best_candidate(choosing, confirming)
         method = list(question.candidates)[best]
-        site = chosen[question.edge]
+        site = plan.sites[question.edge]
         reason = f"{site.reason}; no other range is better for its readers"
         if best != PLAIN:
             gain = 10 * np.log10(confirming[PLAIN] / max(confirming[best], 1e-30))
             reason = f"{site.reason}; its readers get {gain:.1f} dB less noise than from {_PLAIN_METHOD}"
         chosen[question.edge] = replace(site, params=question.candidates[method], method=method, reason=reason)
     return plan.with_sites(chosen)
+
+
+def unjudged(plan: Plan, why: str) -> Plan:
+    """The plan whose ranges that were left to readers stay what they are, for this reason."""
+    return plan.with_sites(
+        {
+            name: replace(site, method=_PLAIN_METHOD, reason=f"{site.reason}; {why}")
+            for name, site in plan.edges().items()
+            if site.method == "auto"
+        }
+    )
 
 
 def _candidates(site: SitePlan, plain: QParams, seen: TensorStats) -> dict[str, QParams]:
