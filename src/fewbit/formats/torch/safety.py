@@ -1,4 +1,4 @@
-"""What would run when a file is loaded, found before it is loaded. Why each check is there: docs/adr/0012."""
+"""What would run when a file is loaded, found before it is loaded. Why each check is there: docs/adr/0013."""
 
 from __future__ import annotations
 
