@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -38,12 +38,16 @@ class Executor:
         constants: a constant of the graph by its name.
         plan: makes schedules, of subgraphs too.
         read: what a node gets when it reads a value.
+        kernels: what stands for the output of a node, from that output and the inputs, by the node's name.
     """
 
-    def __init__(self, constants: Callable[[str], Value], plan: Plan, read: Reading) -> None:
+    def __init__(
+        self, constants: Callable[[str], Value], plan: Plan, read: Reading, kernels: Mapping[str, Callable[..., Tensor]]
+    ) -> None:
         self._constants = constants
         self._plan = plan
         self._read = read
+        self._kernels = kernels
 
     def run(self, program: Program, values: dict[str, Value], wanted: Sequence[str]) -> list[Value]:
         """The wanted values as they were made. `values` is used up."""
@@ -83,7 +87,9 @@ class Executor:
             outputs = on_host(node, inputs)
             if outputs is not NotImplemented:
                 return outputs
-        return run_row(node, row, inputs)
+        outputs = run_row(node, row, inputs)
+        kernel = self._kernels.get(node.name)
+        return outputs if kernel is None else kernel(outputs, *inputs)
 
     def _body(self, body: Program, captured: dict[str, Value], *inputs: Value) -> tuple[Value, ...]:
         values = {**captured, **dict(zip(body.inputs, inputs, strict=True))}

@@ -80,6 +80,7 @@ class GraphModule(nn.Module):
         self._host: dict[str, Host] = {name: compiler.constants[name] for name in compiler.on_host}
         self.torch_names: dict[str, str] = {}
         self._hooks: dict[str, list[Hook]] = {}
+        self._kernels: dict[str, Callable[..., Tensor]] = {}
         self._schedules: dict[tuple[Program, frozenset[str], tuple[str, ...]], Schedule] = {}
         self._register({n: a for n, a in compiler.constants.items() if n not in self._host}, hub, trainable)
 
@@ -158,6 +159,16 @@ class GraphModule(nn.Module):
                 del self._modules[key]
         self._schedules.clear()
 
+    def set_kernel(self, node: str, kernel: Callable[..., Tensor]) -> None:
+        """Let a function have the last word on what a node makes: `kernel(output, *inputs)` gives the output in its place.
+
+        Raises:
+            ModelError: no such node.
+        """
+        if node not in {step.node.name for step in self._program.steps}:
+            raise ModelError(f"no kernel can be set for {node!r}: the graph has no node of this name")
+        self._kernels[node] = kernel
+
     def forward(self, *inputs: Value, capture: Sequence[str] = (), **named: Value) -> Any:
         """The outputs of the graph as a tuple, as its readers get them (hooks on outputs applied).
 
@@ -194,7 +205,7 @@ class GraphModule(nn.Module):
         if unknown:
             raise ModelError(f"the graph has no values named {', '.join(map(repr, unknown))}")
         reading = _Reading(self._hooks)
-        executor = Executor(self.constant, self._schedule, reading)
+        executor = Executor(self.constant, self._schedule, reading, self._kernels)
         made = executor.run(self._program, dict(feeds), tuple(outputs))
         return {n: as_tensor(value) for n, value in zip(outputs, made, strict=True)}, reading
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -22,6 +23,7 @@ from fewbit.plan.wiring import data_inputs, made_site, scaled_source
 from fewbit.plan.written import with_biases
 from fewbit.spec import QSpec
 from fewbit.stages.scale_weights import stores_float16
+from fewbit.torchgraph.elementwise import IntegerPair
 from fewbit.torchgraph.fake_quantize import FakeQuantize
 from fewbit.torchgraph.module import GraphModule, to_torch
 
@@ -171,6 +173,8 @@ class QuantizedGraph(nn.Module):
         for name, held in plan.constants().items():
             if name not in weights:
                 self._fix(name, held)
+        for node in hub.nodes():
+            self._add_pair(node)
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> tuple[Tensor, ...]:
         """The outputs of the quantized model, in the order of the hub's."""
@@ -274,6 +278,22 @@ class QuantizedGraph(nn.Module):
         if read is None or edge is None or node.op_type not in ("Conv", "Gemm") or edge.quantize.spec.dtype.bits > 8:
             return None
         return Sums(edge.quantize, read[1], weight, 1 if node.op_type == "Conv" else -1)
+
+    def _add_pair(self, node: ir.Node) -> None:
+        """A sum or product of two tensors of 8-bit integers is computed as the kernel does that the runtime has for it."""
+        decision = self.source.nodes.get(str(node.name))
+        made = None if decision is None or decision.form != "integer" else made_site(self.source, node)
+        read = [scaled_source(self.hub, self.source, value) for value in data_inputs(node)]
+        if node.op_type not in ("Add", "Mul") or made is None or len(read) != 2:
+            return
+        edges = [None if r is None else self.edges.get(r[0].site.name) for r in (*read, (made, 1.0))]
+        if any(e is None or e.factors is not None or e.quantize.spec.dtype.bits > 8 for e in edges):
+            return
+        one, two, output = (e.quantize for e in edges if e is not None)
+        factors = [r[1] for r in read if r is not None]
+        op: Literal["Add", "Mul"] = "Add" if node.op_type == "Add" else "Mul"
+        kernel = IntegerPair(op, ((one, factors[0]), (two, factors[1])), output)
+        self.graph.set_kernel(str(node.name), kernel)
 
     def _fix(self, name: str, site: SitePlan) -> None:
         """A constant that is not learned becomes what its plan makes of it."""
