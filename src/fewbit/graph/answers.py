@@ -49,6 +49,23 @@ def decisions(hub: Hub) -> set[str]:
     return found
 
 
+def next_tokens(hub: Hub) -> set[str]:
+    """The graph outputs that are scores of the next token: a dense layer as wide as the table that numbers given
+    to the graph pick rows of."""
+    inputs = set(hub.graph.inputs)
+    widths = {
+        weight.shape[weight.out_axis]
+        for node in hub.nodes()
+        if node.op_type == "Gather" and node.inputs[1] in inputs and (weight := weight_of(node)) is not None
+    }
+    found = set()
+    for value in hub.graph.outputs:
+        node, shape = value.producer(), hub.shape(value)
+        if node is not None and shape and len(shape) > 2 and shape[-1] in widths and _is_head(node):
+            found.add(str(value.name))
+    return found
+
+
 def _is_head(node: ir.Node) -> bool:
     """A dense layer with its own weight, its bias and moves after it included."""
     while info_of(node).kind == "movement" or node.op_type == "Add":

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fewbit.torchgraph.fake_quantize import FakeQuantize
 from fewbit.torchgraph.losses import Loss
 from fewbit.torchgraph.quantized import QuantizedGraph
+from fewbit.torchgraph.rates import bias_size, cosine
 from fewbit.torchgraph.samples import Samples
 
 TARGET = "target of "
@@ -29,16 +30,16 @@ class Rates:
     steps: of scales and offsets, relative to where they began. biases: relative to the mean size of a layer's biases.
     """
 
-    weights: float = 2e-3
-    steps: float = 5e-5
-    biases: float = 5e-5
+    weights: float = 3e-3
+    steps: float = 1e-3
+    biases: float = 1e-3
 
 
 @dataclass
 class Course:
     """How training went, and its best state so far.
 
-    epoch: epochs done. losses: on the held-back samples, first of the start, then after each epoch. best: the state dict at
+    epoch: epochs done. losses: on the held-back samples, of the start, then after each epoch. best: the state dict at
     the least of them. stopped: why it ended early, or "".
     """
 
@@ -99,6 +100,11 @@ class Distiller:
                 total += float(self._loss(part)) * len(part)
         return total / len(self.held)
 
+    def look(self) -> None:
+        """Take down the loss on the held-back samples of the state that the model is in, and go back to the best so far."""
+        self.course.note(self.evaluate(), self.model)
+        self.model.load_state_dict(self.course.best)
+
     def run(
         self,
         *,
@@ -112,7 +118,7 @@ class Distiller:
         """
         course = self.course
         if not course.losses:
-            course.note(self.evaluate(), self.model)
+            self.look()
         while course.epoch < self.epochs and not course.stopped:
             if self._epoch(deadline, advance):
                 course.note(self.evaluate(), self.model)
@@ -163,7 +169,7 @@ class Distiller:
                 return step > 0  # what was learned since the last look may be the best
             done = (self.course.epoch + step / self.steps_per_epoch) / self.epochs
             for group, rate in zip(self.optimizer.param_groups, self.starts, strict=True):
-                group["lr"] = 0.5 * rate * (1.0 + math.cos(math.pi * done))
+                group["lr"] = cosine(rate, done)
             if not math.isfinite(self._step(order[start : start + self.batch])):
                 self.course.stopped = "the loss was not a finite number"
                 return False
@@ -207,9 +213,7 @@ def _groups(model: QuantizedGraph, rates: Rates) -> list[dict[str, object]]:
                 step /= float(layer.quantize.factors.abs().mean())
             groups.append({"params": [weights[layer.weight.name]], "lr": rates.weights * step})
         if layer.bias is not None:
-            bias = weights[layer.bias]
-            size = float(bias.detach().abs().mean()) or float(weights[layer.weight.name].detach().abs().mean())
-            groups.append({"params": [bias], "lr": rates.biases * size})
+            groups.append({"params": [weights[layer.bias]], "lr": rates.biases * bias_size(model, layer)})
     learned = [m for m in model.modules() if isinstance(m, FakeQuantize)]
     steps = [p for m in learned for p in (m.step, m.offset) if p is not None]
     return [*groups, {"params": steps, "lr": rates.steps}]

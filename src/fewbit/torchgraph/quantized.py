@@ -93,6 +93,13 @@ class QuantizedGraph(nn.Module):
         """Names of the weights that have a step to learn."""
         return {layer.weight.name for layer in self.layers.values()}
 
+    def settle(self, layer: Layer) -> None:
+        """Move the latent weights of a layer to the integers that they are rounded to, and end soft rounding."""
+        weight = self.graph.weights()[layer.weight.name]
+        with torch.no_grad():
+            weight.copy_(layer.quantize.latent(layer.quantize.integers(weight)))
+        layer.quantize.soft = None
+
     def run(self, feeds: Mapping[str, Tensor], outputs: Sequence[str]) -> dict[str, Tensor]:
         """Some values of the quantized model from others; see `GraphModule.run`."""
         return self.graph.run(feeds, outputs)  # type: ignore[return-value]

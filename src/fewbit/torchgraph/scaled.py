@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fewbit.torchgraph.fake_quantize import FakeQuantize
+from fewbit.torchgraph.fake_quantize import FakeQuantize, Limits
 from fewbit.torchgraph.soft_rounding import SoftRounding
 
 _INT32 = 2.0**31 - 1
@@ -78,7 +78,7 @@ class ScaledWeight(nn.Module):
         scale = quantize.scale()
         if scale.requires_grad:
             scale.register_hook(lambda gradient: gradient * quantize.factor)
-        whole = _Round.apply(self.units(x), *quantize.limits()) if self.soft is None else self.soft()
+        whole = _Round.apply(self.units(x), quantize.limits()) if self.soft is None else self.soft()
         real = (whole - quantize.expand(quantize.zeros())) * quantize.expand(scale)
         return real if self.factors is None else real / self.factors
 
@@ -97,8 +97,7 @@ class ScaledWeight(nn.Module):
         with torch.no_grad():
             if self.soft is not None:
                 return self.soft.integers()
-            low, high = self.quantize.limits()
-            return self.units(x).round_().clamp_(low, high)
+            return self.units(x).round_().clamp_(*self.quantize.limits())
 
 
 class _Round(torch.autograd.Function):
@@ -106,17 +105,17 @@ class _Round(torch.autograd.Function):
     stopped at the bounds would leave what lies outside where it is for good."""
 
     @staticmethod
-    def forward(ctx: Any, v: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
+    def forward(ctx: Any, v: Tensor, limits: Limits) -> Tensor:
         ctx.save_for_backward(v)
-        ctx.limits = low, high
-        return v.round().clamp_(low, high)
+        ctx.limits = limits
+        return v.round().clamp_(*limits)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (grad,), (v,) = gradients, ctx.saved_tensors
         low, high = ctx.limits
         out = ((v < low) & (grad > 0)) | ((v > high) & (grad < 0))
-        return grad.masked_fill(out, 0.0), None, None
+        return grad.masked_fill(out, 0.0), None
 
 
 @dataclass(frozen=True, eq=False)
