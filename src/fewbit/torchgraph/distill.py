@@ -30,7 +30,7 @@ class Rates:
     steps: of scales and offsets, relative to where they began. biases: relative to the mean size of a layer's biases.
     """
 
-    weights: float = 3e-3
+    weights: float = 1e-2
     steps: float = 1e-3
     biases: float = 1e-3
 
