@@ -70,7 +70,9 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
     return hub, plan, source
 
 
-def reconstruct(job: tuple[Any, ...], updates: int = 100, memory: int = 1 << 29) -> tuple[QuantizedGraph, Reconstructor, Samples]:
+def reconstruct(
+    job: tuple[Any, ...], updates: int = 100, memory: int = 1 << 29
+) -> tuple[QuantizedGraph, Reconstructor, Samples]:
     hub, plan, source = job
     with training.gather(hub, source, memory, SILENT, 1) as samples:
         graph = training.prepare(hub, plan, CPU)

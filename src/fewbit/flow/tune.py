@@ -284,8 +284,6 @@ def _train(
     else:
         distiller.look()
         errors = _reconstruct(job, distiller)
-        for layer in graph.layers.values():
-            graph.settle(layer)
         if job.epochs is None and not math.isinf(job.deadline):
             distiller.epochs = _fitting(distiller, job.deadline)
     left = (distiller.epochs - distiller.course.epoch) * distiller.steps_per_epoch
