@@ -226,3 +226,13 @@ def test_what_is_wrong_is_said(
 @pytest.mark.parametrize(("text", "expected"), [("90", 90), ("90s", 90), ("15m", 900), ("1.5h", 5400), (2.5, 2.5)])
 def test_durations(text: str, expected: float) -> None:
     assert seconds(text) == expected
+
+
+@pytest.mark.zoo
+@pytest.mark.slow
+def test_a_residual_network_at_2_bits_gains(zoo: object) -> None:
+    """On its 512 calibration images alone, and briefly: the loss in the runtime on those held back."""
+    case = zoo.load("cifar10_resnet20")  # type: ignore[attr-defined]
+    result = fewbit.tune(case.model, list(case.calibration()), "w2a8", epochs=2, block_updates=40)
+    assert sum(after < before for before, after in result.blocks) >= 5
+    assert result.end < 0.9 * result.start
