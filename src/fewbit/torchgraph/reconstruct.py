@@ -40,6 +40,11 @@ class ReconstructionRates:
 
     rounding: of v. steps: of scales and offsets, relative to where they began. biases: relative to a layer's biases.
     undecided: weight of the regularizer, a mean over weights, beside the error in parts of what it was before.
+    drop: the share of inputs and activations that are left in float; that of the paper.
+
+    Measured on the fifth block of ResNet-20 at 2 bits in 400 updates without drop (error at the start 0.0499, with weights in
+    float 0.038): a weight of 0.5, 2 or 8 at a rate of 0.02 ends at 0.0500, 0.0505 and 0.0462, for many weights are still
+    undecided and then fall to either side; 30 at a rate of 0.03, 0.05 or 0.1 at 0.0447, 0.0442 and 0.0433.
     """
 
     rounding: float = 0.1
