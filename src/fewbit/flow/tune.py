@@ -284,6 +284,8 @@ def _train(
     else:
         distiller.look()
         errors = _reconstruct(job, distiller)
+        for layer in graph.layers.values():  # weights that lie between integers would move before gradients agree
+            graph.settle(layer)
         if job.epochs is None and not math.isinf(job.deadline):
             distiller.epochs = _fitting(distiller, job.deadline)
     left = (distiller.epochs - distiller.course.epoch) * distiller.steps_per_epoch
