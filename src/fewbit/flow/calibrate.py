@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -34,7 +34,8 @@ from fewbit.stages.expected_means import expected_means
 from fewbit.stages.judge_ranges import judge_ranges, questions, unjudged
 from fewbit.stages.rotate_stream import stream_rotation
 from fewbit.stages.round_weights import not_rounded, round_weights, rounded_nodes, weight_size
-from fewbit.stages.scale_weights import scale_weights
+from fewbit.stages.scale_weights import SEQUENTIAL, scale_weights
+from fewbit.stages.sequential_scales import unsearched
 from fewbit.stages.shift_channels import channel_shifts
 from fewbit.targets import Target
 
@@ -179,8 +180,11 @@ class Calibrator:
         few bits, and in small networks those of 7 and 8 bits too. What a few samples tell about the states of a recurrent
         model does not hold for later calls, so its 8 bits stay the nearest."""
         count = self.effort.rounding_samples
+        asked = any(site.method == SEQUENTIAL for site in plan.constants().values())
+        if self.source is None and asked:
+            raise no_samples(f"range {SEQUENTIAL} of weights")
         if self.source is None or not count:
-            return plan
+            return _with_unsearched(self.hub, plan, ()) if asked else plan
         left = not_rounded(self.hub, plan)
         if left:
             note = (
@@ -192,6 +196,8 @@ class Calibrator:
         small = sum(map(weight_size, self.hub.nodes())) <= _SMALL and not self.states()
         if not (small or self.effort.round_all):
             nodes = rounded_nodes(self.hub, plan, all_bits=False)
+        if asked:
+            plan = _with_unsearched(self.hub, plan, nodes)
         if not nodes:
             return plan
         feeds = islice(self.source.feeds(), count)
@@ -258,3 +264,16 @@ class Calibrator:
                 if moved is not None:
                     shifts[str(value.name)] = moved
         return shifts
+
+
+def _with_unsearched(hub: Hub, plan: Plan, nodes: Sequence[ir.Node]) -> Plan:
+    """The plan with a note on the weights that ask for scales by their layers' outputs and do not get them."""
+    left = unsearched(hub, plan, {str(node.name) for node in nodes})
+    if not left:
+        return plan
+    note = (
+        f"weights whose scales are those of range mse, not of {SEQUENTIAL}: {some(left)} (not rounded by their outputs: "
+        "shared, of an op whose inputs are not looked at, or effort fast; one scale for all groups; or pairs that must not "
+        "saturate)"
+    )
+    return replace(plan, notes=(*plan.notes, note))

@@ -32,7 +32,7 @@ Compute = Literal["integer", "dynamic", "weights", "weight_only", "storage", "fl
 
 @dataclass(frozen=True, slots=True)
 class WeightSetting:
-    """How weights become narrow. `range` is `mse`, `absmax` or `hqq`.
+    """How weights become narrow. `range` is `mse`, `absmax`, `hqq`, or `sequential_mse`: by the outputs of their layers.
 
     group_size: weights that share a scale, along the inputs of one output channel, for granularity `group`.
     codebook: `kmeans` or a name of `fewbit.core.codebook.TABLES`, whose levels a uint dtype indexes; None: affine.

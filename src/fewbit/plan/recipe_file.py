@@ -48,7 +48,7 @@ class _Weight(_Tensor):
     granularity: Granularity | None = None
     group_size: int | None = Field(default=None, ge=2)
     codebook: str | None = None
-    range: Literal["mse", "absmax", "hqq"] | None = None
+    range: Literal["mse", "absmax", "hqq", "sequential_mse"] | None = None
     bias_correction: bool | None = None
 
     @field_validator("codebook")
