@@ -16,7 +16,9 @@ from fewbit.capture.range_errors import range_errors
 from fewbit.core.excerpt import Excerpt
 from fewbit.core.stats import TensorStats
 from fewbit.data import DataSource
+from fewbit.errors import RecipeError
 from fewbit.flow.common import hub_inputs, no_samples, some
+from fewbit.flow.joint import not_searched, search_jointly
 from fewbit.flow.outputs import output_sqnr
 from fewbit.formats.onnx.lower import lower
 from fewbit.graph.facts import state_inputs
@@ -28,7 +30,7 @@ from fewbit.plan.rewrites import rewritten
 from fewbit.plan.wiring import integer_source
 from fewbit.progress import Progress
 from fewbit.stages.balance import balance
-from fewbit.stages.choose_ranges import choose_ranges
+from fewbit.stages.choose_ranges import JOINT, choose_ranges
 from fewbit.stages.correct_bias import correct_biases, corrected
 from fewbit.stages.expected_means import expected_means
 from fewbit.stages.judge_ranges import judge_ranges, questions, unjudged
@@ -107,6 +109,7 @@ class Calibrator:
         self._rewrite(recipe)
         plan = self._resolved(recipe)
         if not plan.edges():
+            plan = not_searched(self.hub, plan)
             if self.source is not None:
                 self._look(plan, self.source)
             means = expected_means(self.hub) if self.source is None else self._means()
@@ -124,7 +127,22 @@ class Calibrator:
         plan = balance(self.hub, plan, self.stats)
         stats = {**self.stats, **self._divided(plan)}
         plan = choose_ranges(plan, stats, self.grids)
-        return self._round(self._judged(plan, stats, self.source))
+        methods = {site.method for site in plan.sites.values()}
+        if JOINT not in methods:
+            return self._round(self._judged(plan, stats, self.source))
+        if "auto" in methods:
+            raise RecipeError(f"recipe {plan.recipe} asks for ranges {JOINT} and auto: use one of them")
+        return search_jointly(
+            self.hub,
+            plan,
+            stats,
+            list(islice(self.source.feeds(), _JUDGING_SAMPLES + _CONFIRMING_SAMPLES)),
+            corrected=self._corrected,
+            rounded=self._round,
+            lower=self.lower,
+            ignore=self.states(),
+            progress=self.progress,
+        )
 
     def _resolved(self, recipe: Recipe) -> Plan:
         plan = resolve(self.hub, recipe, self.target)

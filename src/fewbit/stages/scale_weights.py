@@ -20,6 +20,7 @@ from fewbit.graph.ops import Weight, weight_of
 from fewbit.plan.balanced import balanced_bias, balanced_weight
 from fewbit.plan.plan import Plan, SitePlan
 from fewbit.spec import QParams, QSpec
+from fewbit.stages.choose_ranges import JOINT
 
 _INT32_MAX = 2.0**31 - 1
 _FLOAT16_SCALES = 4  # a float32 scale for 32 weights would add a bit to each of them: up to here scales become float16
@@ -57,7 +58,7 @@ def scale_weights(hub: Hub, plan: Plan) -> Plan:
         elif site.spec.pair_limit is not None:
             params = _paired(weight, site.spec, weight_of(reader))
         else:
-            method = "mse" if site.method == SEQUENTIAL else site.method
+            method = "mse" if site.method in (SEQUENTIAL, JOINT) else site.method
             params = weight_params(weight, site.spec, method=method)  # type: ignore[arg-type]
             if stores_float16(site.spec):
                 params = replace(params, scale=float16_scales(params.scale))
