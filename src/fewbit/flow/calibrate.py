@@ -36,6 +36,7 @@ from fewbit.stages.expected_means import expected_means
 from fewbit.stages.judge_ranges import judge_ranges, questions, unjudged
 from fewbit.stages.rotate_stream import stream_rotation
 from fewbit.stages.round_weights import not_rounded, round_weights, rounded_nodes, weight_size
+from fewbit.stages.scale_channels import channel_factors, scalable_values
 from fewbit.stages.scale_weights import SEQUENTIAL, scale_weights
 from fewbit.stages.sequential_scales import unsearched
 from fewbit.stages.shift_channels import channel_shifts
@@ -91,6 +92,7 @@ class Calibrator:
     excerpts: dict[str, Excerpt] = field(default_factory=dict)
     grids: dict[str, float] = field(default_factory=dict)
     rewrites: tuple[Rewrite, ...] = ()
+    _unscaled: tuple[str, ...] = ()
     _at_once: int = 1
     _one_by_one: str | None = None
     _lowered: tuple[Mapping[str, SitePlan], ir.Model] | None = None
@@ -148,7 +150,7 @@ class Calibrator:
         plan = resolve(self.hub, recipe, self.target)
         idle = "shift" in recipe.rewrites and not any(rewrite.kind == "shift" for rewrite in self.rewrites)
         note = "rewrite shift did nothing: no activation has a range that it would shrink and biases could make up for"
-        notes = (note,) if idle else ()
+        notes = ((note,) if idle else ()) + self._unscaled
         return replace(plan, fingerprint=self.original.fingerprint(), rewrites=self.rewrites, notes=notes)
 
     def _rewrite(self, recipe: Recipe) -> None:
@@ -161,6 +163,23 @@ class Calibrator:
         if "shift" in recipe.rewrites and plan.edges() and self.source is not None:
             self._look(plan, self.source)
             self._apply(channel_shifts(self.hub, plan, self.stats, self.grids))
+        if "awq" in recipe.rewrites:
+            if self.source is None:
+                raise no_samples("rewrite awq")
+            self._scale_channels(recipe, self.source)
+
+    def _scale_channels(self, recipe: Recipe, source: DataSource) -> None:
+        plan = resolve(self.hub, recipe, self.target)
+        values, left = scalable_values(self.hub, plan)
+        feeds = islice(source.feeds(), self.effort.rounding_samples or self.effort.samples)
+        rewrites = channel_factors(self.hub, plan, values, feeds, threads=self.threads) if values else ()
+        self._apply(rewrites)
+        why = "no weights of integers beside float activations" if not values else "it would gain nothing"
+        if left:
+            name, reason = next(iter(left.items()))
+            why = f"{len(left)} values stay as they are: {name}, as {reason}"
+        if not rewrites or left:
+            self._unscaled = (f"rewrite awq scaled {len(rewrites)} values; {why}",)
 
     def _apply(self, rewrites: tuple[Rewrite, ...]) -> None:
         self.hub = rewritten(self.hub, rewrites)

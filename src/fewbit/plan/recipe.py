@@ -127,7 +127,8 @@ class Rule:
 class Recipe:
     """Ordered rules; later ones win, field by field.
 
-    rewrites: of the float graph, before anything is quantized, where they change nothing that it computes: `rotate`, `shift`.
+    rewrites: of the float graph, before anything is quantized, where they change nothing that it computes: `rotate`, `shift`,
+        `awq`.
     """
 
     name: str

@@ -77,7 +77,7 @@ class RecipeFile(_Strict):
     description: str = ""
     base: str | None = None
     rules: list[_Rule] = Field(default_factory=list)
-    rewrites: list[Literal["rotate", "shift"]] | None = None
+    rewrites: list[Literal["rotate", "shift", "awq"]] | None = None
 
     @classmethod
     def parse(cls, data: Any, source: str) -> Recipe:
