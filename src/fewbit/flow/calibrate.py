@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -138,7 +139,9 @@ class Calibrator:
             self.hub,
             plan,
             stats,
-            list(islice(self.source.feeds(), _JUDGING_SAMPLES + _CONFIRMING_SAMPLES)),
+            list(
+                deque(self.source.feeds(), _JUDGING_SAMPLES + _CONFIRMING_SAMPLES)
+            ),  # the last: rounding takes the first
             corrected=self._corrected,
             rounded=self._round,
             lower=self.lower,
