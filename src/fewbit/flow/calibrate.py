@@ -93,6 +93,7 @@ class Calibrator:
     excerpts: dict[str, Excerpt] = field(default_factory=dict)
     grids: dict[str, float] = field(default_factory=dict)
     rewrites: tuple[Rewrite, ...] = ()
+    _rewritten: bool = False
     _unscaled: tuple[str, ...] = ()
     _at_once: int = 1
     _one_by_one: str | None = None
@@ -158,8 +159,9 @@ class Calibrator:
 
     def _rewrite(self, recipe: Recipe) -> None:
         """Make the rewrites that the recipe asks for, once: all plans of this job are for the graph that they give."""
-        if self.rewrites or not recipe.rewrites:
+        if self._rewritten or not recipe.rewrites:
             return
+        self._rewritten = True
         if "rotate" in recipe.rewrites:
             self._apply(stream_rotation(self.hub))
         plan = resolve(self.hub, recipe, self.target)
@@ -175,8 +177,11 @@ class Calibrator:
         plan = resolve(self.hub, recipe, self.target)
         values, left = scalable_values(self.hub, plan)
         feeds = islice(source.feeds(), self.effort.rounding_samples or self.effort.samples)
-        rewrites = channel_factors(self.hub, plan, values, feeds, threads=self.threads) if values else ()
-        self._apply(rewrites)
+        rewrites: tuple[Rewrite, ...] = ()
+        if values:
+            with self.progress.task("scaling the inputs of weights", len(values)) as advance:
+                rewrites = channel_factors(self.hub, plan, values, feeds, threads=self.threads, advance=advance)
+            self._apply(rewrites)
         why = "no weights of integers beside float activations" if not values else "it would gain nothing"
         if left:
             name, reason = next(iter(left.items()))

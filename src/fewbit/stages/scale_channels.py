@@ -7,7 +7,7 @@ one set of factors, chosen by the sum of their output errors, as in the authors'
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,12 +59,18 @@ def scalable_values(hub: Hub, plan: Plan) -> tuple[list[Scalable], dict[str, str
 
 
 def channel_factors(
-    hub: Hub, plan: Plan, values: Iterable[Scalable], feeds: Iterable[Feed], *, threads: int = 1
+    hub: Hub,
+    plan: Plan,
+    values: Iterable[Scalable],
+    feeds: Iterable[Feed],
+    *,
+    threads: int = 1,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> tuple[Rewrite, ...]:
     """The rewrites of the values whose readers lose less by it.
 
     Args:
-        feeds: a few samples, from which E[x xᵀ] and E[|x|] of the values are taken.
+        feeds: a few samples, from which E[x xᵀ] and E[|x|] of the values are taken. advance: called with 1 after each value.
     """
     rewrites = []
     with Stepwise(hub, feeds, threads) as run:
@@ -80,6 +86,7 @@ def channel_factors(
             moments = halves[0] + halves[1]
             gram = shrunk(moments.second(centred=False)[0], moments.count)[0]
             factors = shared_awq_factors(scalable.layers, gram, size, method=scalable.method)
+            advance(1)
             if (factors == 1.0).all():
                 continue
             before, after = (
