@@ -19,7 +19,7 @@ from fewbit.core.stats import TensorStats
 from fewbit.data import DataSource
 from fewbit.errors import RecipeError
 from fewbit.flow.common import hub_inputs, no_samples, some
-from fewbit.flow.joint import not_searched, search_jointly
+from fewbit.flow.joint import SAMPLES, not_searched, search_jointly
 from fewbit.flow.outputs import output_sqnr
 from fewbit.formats.onnx.lower import lower
 from fewbit.graph.facts import state_inputs
