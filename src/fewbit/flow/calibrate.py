@@ -140,9 +140,7 @@ class Calibrator:
             self.hub,
             plan,
             stats,
-            list(
-                deque(self.source.feeds(), _JUDGING_SAMPLES + _CONFIRMING_SAMPLES)
-            ),  # the last: rounding takes the first
+            list(deque(self.source.feeds(), SAMPLES)),  # the last, for rounding takes the first
             corrected=self._corrected,
             rounded=self._round,
             lower=self.lower,

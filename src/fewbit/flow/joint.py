@@ -35,8 +35,8 @@ def search_jointly(
     ignore: Collection[str],
     progress: Progress,
 ) -> Plan:
-    """The plan whose `joint` ranges are chosen by the outputs of the exported model on most of the samples, if on the others (32,
-    or two thirds of few), with its weights rounded, it is better than that of least squared errors.
+    """The plan whose `joint` ranges are chosen by the outputs of the exported model on most of the samples, if on the others
+    (32, or two thirds of few), with its weights rounded, it is better than that of least squared errors.
 
     Args:
         plan: with the parameters of its edges. stats: of them. feeds: a few samples.
