@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewbit.callables import call_user_code, load_callable
-from fewbit.data import DataSource
+from fewbit.data import DataSource, open_source
 from fewbit.errors import ModelError, OutputError, RecipeError
 from fewbit.extras import load_extra
 from fewbit.flow.calibrate import EFFORTS, Calibrator
-from fewbit.flow.common import hub_inputs, samples_for, target_for
+from fewbit.flow.common import hub_inputs, target_for
 from fewbit.flow.duration import seconds
 from fewbit.flow.quantize import QuantizeResult, check_output, quantize
+from fewbit.flow.synthetic import calibration_source
 from fewbit.graph.hub import Hub
 from fewbit.graph.load import check_weights, find_quantization, load
 from fewbit.plan.plan import Plan
@@ -156,7 +157,16 @@ def tune(
     check_weights(hub)
     check_output(out, model)
     chosen = target_for(target)
-    source = samples_for(data, hub_inputs(hub), limit=limit, preprocess=preprocess, purpose="training")
+    source = calibration_source(
+        data,
+        hub,
+        limit=limit,
+        preprocess=preprocess,
+        purpose="training",
+        threads=threads,
+        seed=seed,
+        progress=progress,
+    )
     wanted = Recipe.get(recipe).excluding(exclude)
 
     from fewbit.torchgraph import training
@@ -226,7 +236,7 @@ def _start(
     if resume and path is not None and path.exists():
         return Plan.load(str(path))
     level = EFFORTS[effort]
-    some = DataSource(lambda: source, hub_inputs(job.hub), description=source.description, limit=level.samples)
+    some = open_source(source, inputs=hub_inputs(job.hub), limit=level.samples)
     plan = Calibrator(job.hub, target, threads, job.progress, level, some).plan(recipe)
     if not plan.edges() and not plan.constants():
         raise ModelError(f"recipe {recipe.name} quantizes nothing in this model, so there is nothing to train")
