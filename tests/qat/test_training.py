@@ -104,6 +104,17 @@ def test_what_is_exported_is_what_was_trained(prepared: Any, tmp_path: Path) -> 
     assert any("of the trained module" in note for note in result.notes)
 
 
+def test_an_export_is_compared_in_evaluation_mode(prepared: Any, tmp_path: Path) -> None:
+    prepared.train()
+    prepared.quantizers()[0].eval()
+    modes = [part.training for part in prepared.modules()]
+    seen: list[bool] = []
+    prepared.quantized.register_forward_pre_hook(lambda part, _: seen.extend(p.training for p in part.modules()))
+    qat.export(prepared, tmp_path / "q.onnx")
+    assert seen and not any(seen)
+    assert [part.training for part in prepared.modules()] == modes and set(modes) == {True, False}
+
+
 def test_constants_that_stay_float_are_exported_as_trained(tmp_path: Path, net: Any) -> None:
     module = qat.prepare(net, images(2), data=images(), exclude=["Gemm"])
     train(module)
