@@ -184,8 +184,7 @@ def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
     b = Builder()
     norm = b.node(
         "BatchNormalization",
-        [b.node("Conv", ["x", b.weight(4, 3, 1, 1)]), *(b.weight(4) for _ in range(3))]
-        + [b.constant(np.ones(4, np.float32))],
+        [b.node("Conv", ["x", b.weight(4, 3, 1, 1)]), *(b.weight(4) for _ in range(3)), b.constant(np.ones(4, "f4"))],
     )
     b.node("Conv", [norm, b.weight(4, 4, 1, 1)], "y")
     free = b.save(tmp_path / "c.onnx", {"x": ("N", 3, "H", "W")}, ["y"])
