@@ -1,8 +1,8 @@
 """The command in processes that have imported torch already: each takes seconds to do so, and a test runs a dozen of them.
 
-A server that has loaded torch and its exporter, most of which is loaded at its first use, forks one process a command. What the
-command does from there on is what it does in a fresh process: its own arguments, output, exit code. That the imports are quiet is
-for fresh ones to show.
+A server that has loaded torch and its exporter, most of which is loaded at its first use, forks one process a command. What
+the command does from there on is what it does in a fresh process: its own arguments, output, exit code. That the imports are
+quiet is for fresh ones to show.
 """
 
 from __future__ import annotations

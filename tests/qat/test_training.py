@@ -183,6 +183,9 @@ def test_files_that_are_something_else(prepared: Any, tmp_path: Path) -> None:
     for name in ("text.pt", "dict.pt"):
         with pytest.raises(ModelError, match="is no prepared module"):
             qat.load(tmp_path / name)
+    torch.save(Net(), tmp_path / "whole.pt")
+    with pytest.raises(ModelError, match=r"it refers to tests\.qat\.nets\.Net; give what fewbit\.torch\.save wrote"):
+        qat.load(tmp_path / "whole.pt")
     with pytest.raises(ModelError, match="cannot be read"):
         qat.load(tmp_path / "none.pt")
     with pytest.raises(OutputError, match="does not exist"):

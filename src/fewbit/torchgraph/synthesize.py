@@ -44,7 +44,7 @@ class Pace:
     takes it to zero. Mean and scale of a channel learn at `slow` of that."""
 
     steps: int = 100
-    rate: float = 0.1
+    rate: float = 0.3
     slow: float = 0.03
 
 

@@ -67,7 +67,7 @@ def apply(hub: Hub) -> list[RuleOutcome]:
 
 
 def _share(nodes: list[ir.Node]) -> None:
-    """Let the readers of nodes that compute the same read the first of them: two copies of a tied weight would be two weights."""
+    """Let the readers of nodes that compute the same read the first of them: two copies of a tied weight would be two."""
     import onnx
 
     first: dict[bytes, ir.Node] = {}
@@ -140,7 +140,8 @@ def _is_weight_elsewhere(node: ir.Node, value: ir.Value, result: int, known: dic
         return False
     readers = (use.node for use in value.uses() if use.node is not node and not known.keys() & set(use.node.outputs))
     return any(
-        category_of(reader) == "heavy" or (reader.op_type == "Gather" and reader.inputs[0] is value) for reader in readers
+        category_of(reader) == "heavy" or (reader.op_type == "Gather" and reader.inputs[0] is value)
+        for reader in readers
     )
 
 
