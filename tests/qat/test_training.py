@@ -115,6 +115,12 @@ def test_an_export_is_compared_in_evaluation_mode(prepared: Any, tmp_path: Path)
     assert [part.training for part in prepared.modules()] == modes and set(modes) == {True, False}
 
 
+def test_it_can_begin_without_samples(net: Any) -> None:
+    module = qat.prepare(net, images(2), data="synthetic", limit=2)
+    assert module.plan.calibration["synthetic"] == "the statistics of 1 batch normalization"
+    assert any("no real data was seen" in note for note in module.plan.notes)
+
+
 def test_constants_that_stay_float_are_exported_as_trained(tmp_path: Path, net: Any) -> None:
     module = qat.prepare(net, images(2), data=images(), exclude=["Gemm"])
     train(module)

@@ -19,7 +19,7 @@ from fewbit.flow.calibrate import EFFORTS, Calibrator, Effort
 from fewbit.flow.common import finite_feed, hub_inputs, is_synthetic, target_for
 from fewbit.flow.opening import ImportOptions, import_notes, open_models
 from fewbit.flow.repair import repair
-from fewbit.flow.synthetic import DEFAULT_COUNT, calibration_source
+from fewbit.flow.synthetic import calibration_source
 from fewbit.graph.hub import Hub
 from fewbit.graph.load import check_weights, find_quantization, load
 from fewbit.graph.save import is_large, save
@@ -137,12 +137,12 @@ def quantize(
     Args:
         model: path of a model file, or a model in memory: ONNX, or PyTorch (docs/pytorch.md).
         data: calibration samples: a path, `FILE.py:NAME(...)`, arrays or an iterable of feeds (docs/data.md). Recipes
-            without static activation ranges do not need any. `"synthetic"`: there are none, and 64 (or `limit`) are made for
-            this model (docs/synthetic.md); plan and result say so.
+            without static activation ranges do not need any. `"synthetic"`: there are none, and some are made for this model
+            (docs/synthetic.md); plan and result say so.
         recipe: a built-in name, a YAML or JSON file, or rules as a dictionary.
         target: where the model will run; `fewbit targets list` shows the names.
         out: file to write; None returns the model without writing it.
-        limit: how many samples to use (by effort: 32, 128, all).
+        limit: how many samples to use (by effort: 32, 128, all), or to make (64, fewer for large models).
         batch: how many samples may run at once during calibration, where the model's first axis counts samples (None: 8); the
             statistics are those of one by one. The plan's `calibration` says how many did, and why no more.
         effort: `fast`, `standard` or `max`: samples, and whether layers to blame are searched for.
@@ -168,11 +168,11 @@ def quantize(
     check_output(out, model)
     source = None
     if data is not None:
-        most = min(level.samples or DEFAULT_COUNT, DEFAULT_COUNT) if is_synthetic(data) else level.samples
         source = calibration_source(
             data,
             hub,
-            limit=limit or most,
+            limit=limit,
+            most=level.samples,
             preprocess=preprocess,
             purpose="calibration",
             threads=threads,

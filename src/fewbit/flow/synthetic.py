@@ -14,16 +14,21 @@ from fewbit.data import DataSource, InputInfo
 from fewbit.data.check import Feed
 from fewbit.errors import DataError
 from fewbit.extras import load_extra
-from fewbit.flow.common import SYNTHETIC, hub_inputs, is_synthetic, samples_for
+from fewbit.flow.common import SYNTHETIC, hub_inputs, is_synthetic, samples_for, synthetic_feed
+from fewbit.flow.repair import multiplications
 from fewbit.graph.hub import Hub, shape_of
 from fewbit.graph.masks import attention_mask_adds
 from fewbit.graph.normals import remembered_normals
 from fewbit.graph.ops import kind_of
 from fewbit.progress import Progress
 
-DEFAULT_COUNT = 64
+_COUNT = 64
+_LEAST = 8
+_WORK = (
+    5e9  # multiplications of a network for one sample, times samples: about two minutes on one core (docs/synthetic.md)
+)
 _TOGETHER = 32  # samples whose statistics are matched together, as far as memory allows
-_MEMORY = 1 << 29  # bytes of activations that are kept for the gradients
+_MEMORY = 1 << 30  # bytes of activations that are kept for the gradients
 _TOKENS = 128  # where a length is free: that of nine tenths of BERT's training (Devlin et al. 2019, appendix A.2)
 _INSTEAD = "give --data, or a recipe that needs no samples (int8-dynamic, int8-weights)"
 
@@ -33,20 +38,26 @@ def calibration_source(
     hub: Hub,
     *,
     limit: int | None,
+    most: int | None = None,
     preprocess: str | None,
     purpose: str,
     threads: int,
     progress: Progress,
     seed: int = 0,
 ) -> DataSource:
-    """The samples that were given, or, for `synthetic`, as many as `limit` (None: 64) made for this network.
+    """The samples that were given, the first `limit` or else `most` of them; for `synthetic`, samples made for this network.
+
+    How many are made, where `limit` does not say it: 64, `most` at most, and in large networks as few as take a minute or two,
+    but 8 at least.
 
     Raises:
         DataError: the network tells nothing from which samples could be made. MissingExtraError: torch is not installed.
     """
     if not is_synthetic(data):
-        return samples_for(data, hub_inputs(hub), limit=limit, preprocess=preprocess, purpose=purpose)
-    count = DEFAULT_COUNT if limit is None else limit
+        return samples_for(data, hub_inputs(hub), limit=limit or most, preprocess=preprocess, purpose=purpose)
+    count = limit or min(_COUNT, most or _COUNT)
+    if count < 1:
+        raise DataError(f"the number of samples must be at least 1, given {count}")
     inputs = hub_inputs(hub)
     if inputs and not any(_is_float(info) for info in inputs):
         how = "random tokens"
@@ -54,7 +65,10 @@ def calibration_source(
     else:
         normals = remembered_normals(hub)
         _check(inputs, normals)
-        how = f"the statistics of {len(normals)} batch normalizations"
+        if limit is None:
+            work = sum(multiplications(hub, synthetic_feed(inputs)).values()) or 1.0
+            count = min(count, max(_LEAST, int(_WORK / work)))
+        how = f"the statistics of {len(normals)} batch normalization{'s' if len(normals) > 1 else ''}"
         feeds = list(_matching(hub, inputs, normals, count, seed, threads, progress))
     return DataSource(
         lambda: feeds, inputs, description=f"synthesis from {how}, seed {seed}", count=count, synthetic=how
