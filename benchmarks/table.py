@@ -17,7 +17,7 @@ def write_document(path: Path, rows: list[Row], machine: str) -> None:
     text = path.read_text(encoding="utf-8") if path.exists() else f"{BEGIN}\n{END}\n"
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    tables = f"Measured on {machine}.\n\n{summary(rows)}\n{details(rows)}"
+    tables = f"Measured on {machine}.\n\n{summary(rows)}\n{matrix(rows)}\n{details(rows)}"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"{before}{BEGIN}\n{tables}{END}{after}", encoding="utf-8")
 
@@ -68,6 +68,30 @@ def summary(rows: list[Row]) -> str:
             + " |"
         )
     return "\n".join(lines) + "\n"
+
+
+def matrix(rows: list[Row]) -> str:
+    """All tools on all cases: the change of the metric, SQNR, size and speed; nothing where fewbit ran with int8 alone."""
+    tools = [t for t in dict.fromkeys(row["tool"] for row in rows) if t != "float"]
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    if len(cases) < 2 or len(tools) < 2:
+        return ""
+    found = {(row["case"], row["tool"]): row for row in rows if "value" in row}
+    shown = {
+        "Change of the metric in points (of a perplexity in percent; below zero is worse)": lambda row, real: (
+            f"{-100 * lost(row, real) * (2 if row['metric'] == 'perplexity' else 1):+.2f}"
+        ),
+        "SQNR of the first output, dB": lambda row, real: _n(row.get("sqnr")),
+        "File, percent of float": lambda row, real: f"{row['bytes'] / real['bytes']:.0%}",
+        "Speed-up over float": lambda row, real: f"×{row['ratio']:.2f}",
+    }
+    parts = ["### All of them side by side\n"]
+    for title, cell in shown.items():
+        parts += [f"\n{title}:\n", f"| | {' | '.join(cases)} |", "|---" * (len(cases) + 1) + "|"]
+        for tool in tools:
+            cells = [cell(found[c, tool], found[c, "float"]) if (c, tool) in found else "failed" for c in cases]
+            parts.append(f"| {tool} | {' | '.join(cells)} |")
+    return "\n".join(parts) + "\n"
 
 
 def details(rows: list[Row]) -> str:
