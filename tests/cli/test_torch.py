@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fewbit import demo
 from tests.cli.test_bad_input import fewbit, refused
 from tests.cli.warm import Warm
 
@@ -103,6 +104,16 @@ def test_wrong_input_is_one_line(folder: Path, warm: Warm) -> None:
     refused(warm("inspect", folder / "q.onnx", "--dynamic", "x:0=n"), "dynamic_shapes: only for PyTorch models")
     refused(warm("inspect", traced, "--input-shape", "x=axb"), "must have the form name=1x3x224x224")
     assert not (folder / "out.onnx").exists()
+
+
+def test_without_samples(warm: Warm, tmp_path: Path) -> None:
+    out = tmp_path / "q.onnx"
+    done = warm("quantize", demo.MODEL, "-o", out, "--data", "synthetic", "--limit", 2, "--effort", "fast", "--json")
+    assert done.returncode == 0 and out.exists(), done.stderr
+    document = json.loads(done.stdout)
+    assert document["calibration"]["synthetic"] == "the statistics of 7 batch normalizations"
+    assert document["calibration"]["samples"] == 2 and document["verification"]["inputs"] == "synthetic samples"
+    refused(warm("compare", demo.MODEL, out, "--data", "synthetic"), "comparison needs real samples")
 
 
 def test_images_do_not_say_how_large_the_input_is(folder: Path, warm: Warm) -> None:
