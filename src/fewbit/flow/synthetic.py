@@ -47,8 +47,7 @@ def calibration_source(
 ) -> DataSource:
     """The samples that were given, the first `limit` or else `most` of them; for `synthetic`, samples made for this network.
 
-    How many are made, where `limit` does not say it: 64, `most` at most, and in large networks as few as take a minute or two,
-    but 8 at least.
+    How many are made, where `limit` does not say it: 64, `most` at most, and in large networks fewer, but 8 at least.
 
     Raises:
         DataError: the network tells nothing from which samples could be made. MissingExtraError: torch is not installed.
