@@ -24,9 +24,7 @@ from fewbit.progress import Progress
 
 _COUNT = 64
 _LEAST = 8
-_WORK = (
-    5e9  # multiplications of a network for one sample, times samples: about two minutes on one core (docs/synthetic.md)
-)
+_WORK = 5e9  # multiplications for one sample, times samples; 2.6e9 of ResNet-20 take 44 CPU-s (docs/synthetic.md)
 _TOGETHER = 32  # samples whose statistics are matched together, as far as memory allows
 _MEMORY = 1 << 30  # bytes of activations that are kept for the gradients
 _TOKENS = 128  # where a length is free: that of nine tenths of BERT's training (Devlin et al. 2019, appendix A.2)
