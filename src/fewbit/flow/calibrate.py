@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -17,6 +18,7 @@ from fewbit.capture.range_errors import range_errors
 from fewbit.core.excerpt import Excerpt
 from fewbit.core.stats import TensorStats
 from fewbit.data import DataSource
+from fewbit.data.check import Feed
 from fewbit.errors import RecipeError
 from fewbit.flow.common import hub_inputs, no_samples, some
 from fewbit.flow.joint import SAMPLES, not_searched, search_jointly
@@ -95,6 +97,7 @@ class Calibrator:
     rewrites: tuple[Rewrite, ...] = ()
     _rewritten: bool = False
     _unscaled: tuple[str, ...] = ()
+    _used: int = 0
     _at_once: int = 1
     _one_by_one: str | None = None
     _lowered: tuple[Mapping[str, SitePlan], ir.Model] | None = None
@@ -109,7 +112,10 @@ class Calibrator:
         return self._lowered[1]
 
     def plan(self, recipe: Recipe) -> Plan:
-        """The recipe's plan, with all numbers."""
+        """The recipe's plan, with all numbers, and what they were taken from."""
+        return self._labelled(self._plan(recipe))
+
+    def _plan(self, recipe: Recipe) -> Plan:
         self._rewrite(recipe)
         plan = self._resolved(recipe)
         if not plan.edges():
@@ -121,13 +127,6 @@ class Calibrator:
         if self.source is None:
             raise no_samples(f"recipe {plan.recipe}")
         self._look(plan, self.source)
-        samples = max((seen.samples for seen in self.stats.values()), default=0)
-        calibration = {"samples": samples, "source": self.source.description, "batch": self._at_once}
-        if self._one_by_one is not None:
-            calibration["one_by_one"] = self._one_by_one
-            if self.batch is not None:
-                plan = replace(plan, notes=(*plan.notes, f"samples run one by one: {self._one_by_one}"))
-        plan = replace(plan, calibration=calibration)
         plan = balance(self.hub, plan, self.stats)
         stats = {**self.stats, **self._divided(plan)}
         plan = choose_ranges(plan, stats, self.grids)
@@ -140,13 +139,35 @@ class Calibrator:
             self.hub,
             plan,
             stats,
-            list(deque(self.source.feeds(), SAMPLES)),  # the last, for rounding takes the first
+            list(deque(self._counted(self.source.feeds()), SAMPLES)),  # the last, for rounding takes the first
             corrected=self._corrected,
             rounded=self._round,
             lower=self.lower,
             ignore=self.states(),
             progress=self.progress,
         )
+
+    def _labelled(self, plan: Plan) -> Plan:
+        """The plan with the samples that had a say in it, and that they were synthetic where they were."""
+        if self.source is None or not self._used:
+            return plan
+        calibration: dict[str, Any] = {
+            "samples": self._used,
+            "source": self.source.description,
+            "batch": self._at_once,
+        }
+        notes = []
+        if self.source.synthetic is not None:
+            calibration["synthetic"] = self.source.synthetic
+            notes.append(
+                f"calibrated on synthetic samples, made from {self.source.synthetic}: no real data was seen; run "
+                "`fewbit eval` on some before shipping"
+            )
+        if self._one_by_one is not None:
+            calibration["one_by_one"] = self._one_by_one
+            if self.batch is not None:
+                notes.append(f"samples run one by one: {self._one_by_one}")
+        return replace(plan, calibration=calibration, notes=(*plan.notes, *notes))
 
     def _resolved(self, recipe: Recipe) -> Plan:
         plan = resolve(self.hub, recipe, self.target)
@@ -174,7 +195,7 @@ class Calibrator:
     def _scale_channels(self, recipe: Recipe, source: DataSource) -> None:
         plan = resolve(self.hub, recipe, self.target)
         values, left = scalable_values(self.hub, plan)
-        feeds = islice(source.feeds(), self.effort.rounding_samples or self.effort.samples)
+        feeds = self._counted(islice(source.feeds(), self.effort.rounding_samples or self.effort.samples))
         rewrites: tuple[Rewrite, ...] = ()
         if values:
             with self.progress.task("scaling the inputs of weights", len(values)) as advance:
@@ -243,7 +264,7 @@ class Calibrator:
             plan = _with_unsearched(self.hub, plan, nodes)
         if not nodes:
             return plan
-        feeds = islice(self.source.feeds(), count)
+        feeds = self._counted(islice(self.source.feeds(), count))
         with self.progress.task("rounding weights by their layers' outputs", len(nodes)) as advance:
             return round_weights(
                 self.hub,
@@ -255,6 +276,12 @@ class Calibrator:
                 threads=self.threads,
                 advance=advance,
             )
+
+    def _counted(self, feeds: Iterable[Feed]) -> Iterator[Feed]:
+        """The same feeds; how many there were is kept."""
+        for index, feed in enumerate(feeds):
+            self._used = max(self._used, index + 1)
+            yield feed
 
     def states(self) -> set[str]:
         """Outputs that a recurrent model hands to its next call."""
@@ -271,7 +298,7 @@ class Calibrator:
             return
         finder = GridFinder(info.name for info in hub_inputs(self.hub) if info.name in sites)
         with self.progress.task("calibrating", source.count) as advance:
-            feeds = finder.watch(source.feeds())
+            feeds = finder.watch(self._counted(source.feeds()))
             seen = collect(
                 self.hub,
                 sites,

@@ -86,7 +86,8 @@ class Plan:
     biases: float32 biases that replace those of the nodes they are named after (bias correction).
     rewrites: done to the graph first, in order; sites and nodes are those of the rewritten graph, the fingerprint that of
         the graph before.
-    calibration: what the numbers were taken from (number of samples, source).
+    calibration: what the numbers were taken from: `samples` (how many), `source`, `batch`, perhaps `one_by_one`; and, where
+        no real data was seen, `synthetic`: what the samples were made from.
     """
 
     fingerprint: str

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fewbit.errors import ModelError
 from fewbit.torchgraph.fake_quantize import FakeQuantize
 from fewbit.torchgraph.losses import Loss
 from fewbit.torchgraph.quantized import QuantizedGraph
@@ -109,10 +110,19 @@ class Distiller:
         """Train until the epochs are done, the deadline (of `time.monotonic`) comes, or nothing gets better.
 
         The model is left in its best state on the held-back samples, which may be the one that it came with.
+
+        Raises:
+            ModelError: the loss is no finite number before any training.
         """
         course = self.course
         if not course.losses:
-            course.note(self.evaluate(), self.model)
+            loss = self.evaluate()
+            if not math.isfinite(loss):
+                raise ModelError(
+                    f"the loss on the samples held back is {loss} before any training: nothing can be learned from it; mend "
+                    "the loss (--loss), or leave out samples on which the model overflows"
+                )
+            course.note(loss, self.model)
         while course.epoch < self.epochs and not course.stopped:
             if self._epoch(deadline, advance):
                 course.note(self.evaluate(), self.model)
