@@ -85,6 +85,17 @@ def test_outputs_on_other_samples_are_better(tmp_path: Path, rule: dict[str, Any
     assert again.sites["x"].params.scale == made.plan.sites["x"].params.scale
 
 
+def test_what_is_worse_on_other_samples_is_not_kept(tmp_path: Path) -> None:
+    model = network(tmp_path / "m.onnx")
+    random = np.random.default_rng(0)
+    spans = [0.1] * 10 + [1.0] * 22  # those that judge know nothing of the others
+    feeds = [{"x": random.uniform(-span, span, (1, 8, 6, 6)).astype(np.float32)} for span in spans]
+    recipe = {"rules": [{"compute": "integer", "activation": {"dtype": "uint4", "range": "joint"}}]}
+    made = fewbit.quantize(model, data=feeds, recipe=recipe, effort="fast", min_sqnr=0, verify=False)
+    assert any("no better on other samples" in note for note in made.plan.notes)
+    assert made.plan.sites["x"].method == "mse"
+
+
 def test_few_samples_are_not_enough_to_search(tmp_path: Path) -> None:
     model = network(tmp_path / "m.onnx")
     made = fewbit.quantize(
