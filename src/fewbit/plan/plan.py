@@ -68,7 +68,8 @@ class Rewrite:
     """A change of the float graph that leaves what it computes as it is.
 
     kind: a name of `fewbit.plan.rewrites.REWRITES`. value: the edge that it concerns. numbers: float32, one a channel: what
-    `shift` takes off it, or the signs of the rotation of `rotate`. readers: of a shift, the nodes that read it shifted.
+    `shift` takes off it, what `awq` divides it by, or the signs of the rotation of `rotate`. readers: of a shift or of `awq`,
+    the nodes that read it changed.
     """
 
     kind: str
