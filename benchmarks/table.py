@@ -71,10 +71,10 @@ def summary(rows: list[Row]) -> str:
 
 
 def matrix(rows: list[Row]) -> str:
-    """All tools on all cases: the change of the metric, SQNR, size and speed; nothing where fewbit ran with int8 alone."""
+    """All recipes on all cases: the change of the metric, SQNR, size and speed; nothing for one of either, or beside peers."""
     tools = [t for t in dict.fromkeys(row["tool"] for row in rows) if t != "float"]
     cases = list(dict.fromkeys(row["case"] for row in rows))
-    if len(cases) < 2 or len(tools) < 2:
+    if len(cases) < 2 or len(tools) < 2 or not all(tool.startswith("fewbit-") for tool in tools):
         return ""
     found = {(row["case"], row["tool"]): row for row in rows if "value" in row}
     shown = {
@@ -85,12 +85,12 @@ def matrix(rows: list[Row]) -> str:
         "File, percent of float": lambda row, real: f"{row['bytes'] / real['bytes']:.0%}",
         "Speed-up over float": lambda row, real: f"×{row['ratio']:.2f}",
     }
-    parts = ["### All of them side by side\n"]
+    parts = ["### Recipes side by side\n"]
     for title, cell in shown.items():
         parts += [f"\n{title}:\n", f"| | {' | '.join(cases)} |", "|---" * (len(cases) + 1) + "|"]
         for tool in tools:
             cells = [cell(found[c, tool], found[c, "float"]) if (c, tool) in found else "failed" for c in cases]
-            parts.append(f"| {tool} | {' | '.join(cells)} |")
+            parts.append(f"| {tool.removeprefix('fewbit-')} | {' | '.join(cells)} |")
     return "\n".join(parts) + "\n"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fewbit
-from fewbit.errors import DataError, InputError, OutputError, PlanError, RecipeError
+from fewbit.errors import DataError, InputError, ModelError, OutputError, PlanError, RecipeError
 from fewbit.flow.duration import seconds
 from fewbit.flow.tune import TuneResult
 from tests.models import Builder, conv_relu_conv
@@ -221,6 +221,35 @@ def test_what_is_wrong_is_said(
 ) -> None:
     with pytest.raises(error, match=text):
         fewbit.tune(convs, **{"data": images, "recipe": "w4a8", "effort": "fast", **change})
+
+
+def squared(outputs: dict, targets: dict, labels: object) -> object:
+    return sum((outputs[name] - targets[name]).square().mean() for name in outputs)
+
+
+def test_a_loss_that_turns_nan_ends_it_with_the_best_so_far(convs: Path, images: np.ndarray) -> None:
+    calls = 0
+
+    def later(*args: object) -> object:
+        nonlocal calls
+        calls += 1
+        return squared(*args) * (float("nan") if calls == 16 else 1.0)  # type: ignore[arg-type,operator]
+
+    # an epoch is 5 updates and a look at the samples held back, of which there is one before the first
+    result = fewbit.tune(convs, images, "w2a8", epochs=6, block_updates=0, batch=8, loss=later, effort="fast")
+    assert len(result.losses) == 3 and np.isfinite(result.losses).all() and result.end <= result.start
+    assert any(
+        "ended after 2 epochs: the loss was not a finite number; the best state is kept" in n for n in result.notes
+    )
+    with pytest.raises(ModelError, match="is nan before any training"):
+        fewbit.tune(convs, images, "w2a8", epochs=1, effort="fast", loss=lambda *a: squared(*a) * float("nan"))  # type: ignore[operator]
+
+
+def test_a_session_of_another_graph_is_refused(convs: Path, images: np.ndarray, tmp_path: Path) -> None:
+    fewbit.tune(convs, images, "w2a8", epochs=1, effort="fast", session=tmp_path / "run")
+    other = conv_relu_conv(tmp_path / "other.onnx", channels=16)
+    with pytest.raises(PlanError, match=r"session .*run is of another graph: .*another --session folder"):
+        fewbit.tune(other, images, "w2a8", epochs=1, effort="fast", session=tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize(("text", "expected"), [("90", 90), ("90s", 90), ("15m", 900), ("1.5h", 5400), (2.5, 2.5)])

@@ -603,15 +603,37 @@ class TestConstants:
         )
         assert kinds(hub) == ["MatMul"] and hub.constant(hub.value("w")).dtype == np.float32
 
-    def test_tied_weights_stay_tied(self):
+    @pytest.mark.parametrize("rows", [20, 5000])
+    def test_tied_weights_stay_tied(self, rows):
         nodes = [
             node("Gather", ["table", "ids"], ["e"]),
             node("Transpose", ["table"], ["t"], perm=[1, 0]),
             node("MatMul", ["e", "t"], ["y"]),
         ]
-        hub = normalized(model(nodes, ["ids:i[N]"], ["y:f"], {"table": weights(5000, 64)}), {"ids": np.array([3, 7])})
+        hub = normalized(model(nodes, ["ids:i[N]"], ["y:f"], {"table": weights(rows, 64)}), {"ids": np.array([3, 7])})
         assert kinds(hub) == ["Gather", "Transpose", "MatMul"] and list(hub.graph.initializers) == ["table"]
-        assert "would grow the model" in declined(hub, "fold_constants")[0]
+        assert "weight of another layer" in declined(hub, "fold_constants")[0]
+
+    def test_a_computed_weight_stays_tied_too(self):
+        nodes = [
+            node("Mul", ["w", "k"], ["scaled"]),
+            node("MatMul", ["x", "scaled"], ["h"]),
+            node("Transpose", ["scaled"], ["t"], perm=[1, 0]),
+            node("MatMul", ["h", "t"], ["y"]),
+        ]
+        constants = {"w": weights(6, 5), "k": np.float32(2)}
+        hub = normalized(model(nodes, ["x:f[N,6]"], ["y:f"], constants), image(3, 6))
+        assert kinds(hub) == ["MatMul", "Transpose", "MatMul"] and list(hub.graph.initializers) == ["scaled"]
+
+    def test_layers_that_read_the_same_form_share_it(self):
+        nodes = [
+            node("Transpose", ["w"], ["t"], perm=[1, 0]),
+            node("MatMul", ["x", "t"], ["u"]),
+            node("Transpose", ["w"], ["s"], perm=[1, 0]),
+            node("MatMul", ["u", "s"], ["y"]),
+        ]
+        hub = normalized(model(nodes, ["x:f[2,3,6]"], ["y:f"], {"w": weights(6, 6)}), image(2, 3, 6))
+        assert kinds(hub) == ["MatMul", "MatMul"] and list(hub.graph.initializers) == ["t"]
 
     def test_unused_things_go(self):
         nodes = [node("Exp", ["x"], ["e"]), node("Neg", ["e"], ["unused"]), node("Relu", ["x"], ["y"])]

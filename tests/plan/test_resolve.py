@@ -151,6 +151,24 @@ def test_without_vnni_pairs_of_8_bit_weights_are_limited_or_weights_have_7_bits(
         assert {w[1:] for w in widths(resolve(hub, RECIPES[recipe], get_target(target)))} == {(INT8, None)}
 
 
+@pytest.mark.parametrize(
+    ("weight", "group", "limit"),
+    [
+        ((8, 1, 3, 3), 8, None),  # depthwise: a kernel of its own, which adds no pairs
+        ((16, 1, 3, 3), 8, 128),  # two outputs a channel: a product of matrices
+        ((8, 4, 3, 3), 2, 128),
+        ((8, 8, 3, 3), 1, 128),
+    ],
+)
+def test_only_depthwise_convolutions_with_one_output_a_channel_add_no_pairs(
+    tmp_path: Path, weight: tuple[int, ...], group: int, limit: int | None
+) -> None:
+    b = Builder()
+    b.node("Relu", [b.node("Conv", ["x", b.weight(*weight)], group=group)], "y")
+    hub = load(b.save(tmp_path / "m.onnx", {"x": ("N", 8, 8, 8)}, ["y"]))
+    assert widths(resolve(hub, RECIPES["int8"], get_target("ort-cpu-avx2"))) == [("Conv", INT8, limit)]
+
+
 @pytest.mark.parametrize("recipe", ["int8", "int8-dynamic"])
 def test_a_weight_that_is_read_along_two_axes_has_no_integer_kernel(recipe: str, tmp_path: Path) -> None:
     """The tied weight of an autoencoder: a scale for each output of one layer is one for each input of the other."""

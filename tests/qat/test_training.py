@@ -104,6 +104,23 @@ def test_what_is_exported_is_what_was_trained(prepared: Any, tmp_path: Path) -> 
     assert any("of the trained module" in note for note in result.notes)
 
 
+def test_an_export_is_compared_in_evaluation_mode(prepared: Any, tmp_path: Path) -> None:
+    prepared.train()
+    prepared.quantizers()[0].eval()
+    modes = [part.training for part in prepared.modules()]
+    seen: list[bool] = []
+    prepared.quantized.register_forward_pre_hook(lambda part, _: seen.extend(p.training for p in part.modules()))
+    qat.export(prepared, tmp_path / "q.onnx")
+    assert seen and not any(seen)
+    assert [part.training for part in prepared.modules()] == modes and set(modes) == {True, False}
+
+
+def test_it_can_begin_without_samples(net: Any) -> None:
+    module = qat.prepare(net, images(2), data="synthetic", limit=2)
+    assert module.plan.calibration["synthetic"] == "the statistics of 1 batch normalization"
+    assert any("no real data was seen" in note for note in module.plan.notes)
+
+
 def test_constants_that_stay_float_are_exported_as_trained(tmp_path: Path, net: Any) -> None:
     module = qat.prepare(net, images(2), data=images(), exclude=["Gemm"])
     train(module)
@@ -172,6 +189,9 @@ def test_files_that_are_something_else(prepared: Any, tmp_path: Path) -> None:
     for name in ("text.pt", "dict.pt"):
         with pytest.raises(ModelError, match="is no prepared module"):
             qat.load(tmp_path / name)
+    torch.save(Net(), tmp_path / "whole.pt")
+    with pytest.raises(ModelError, match=r"it refers to tests\.qat\.nets\.Net; give what fewbit\.torch\.save wrote"):
+        qat.load(tmp_path / "whole.pt")
     with pytest.raises(ModelError, match="cannot be read"):
         qat.load(tmp_path / "none.pt")
     with pytest.raises(OutputError, match="does not exist"):

@@ -9,9 +9,12 @@ import pytest
 
 from fewbit.graph.hub import Hub
 from fewbit.plan.plan import Plan
+from fewbit.plan.recipe import Recipe, Rule
+from fewbit.spec import INT4
 from fewbit.stages.balance import balance
 from fewbit.stages.choose_ranges import choose_ranges
 from fewbit.stages.correct_bias import correct_biases
+from fewbit.stages.joint_ranges import Choice, JointRanges
 from fewbit.stages.round_weights import round_weights, rounded_nodes
 from fewbit.stages.scale_weights import scale_weights
 from fewbit.testing.stages import StageContract, Stats
@@ -66,3 +69,29 @@ class TestCorrectBiases(_Stage):
 class TestRoundWeights(TestCorrectBiases):
     def stage(self, hub: Hub, plan: Plan, stats: Stats) -> Plan:
         return round_weights(hub, plan, rounded_nodes(hub, plan), self.feeds(), stats)
+
+
+SEARCHED = {"range": "joint"}
+
+
+class TestJointRanges(_Stage):
+    recipe: Recipe = Recipe("joint", (Rule(weight={"dtype": INT4, **SEARCHED}, activation=SEARCHED),))
+
+    def before(self, hub: Hub, plan: Plan, stats: Stats) -> Plan:
+        return scale_weights(hub, choose_ranges(plan, stats))
+
+    def stage(self, hub: Hub, plan: Plan, stats: Stats) -> Plan:
+        ranges = JointRanges(hub, plan, stats)
+        return ranges.plan_of(Choice(2.0, (1.0,) * len(ranges.start)))
+
+    def test_every_run_has_its_factor(self, model: Path) -> None:
+        hub, plan, stats = self._case(model)
+        ranges = JointRanges(hub, plan, stats)
+        steps = tuple(np.linspace(-1.0, 1.0, len(ranges.start)))
+        moved, still = (ranges.plan_of(Choice(3.0, s)) for s in (steps, ranges.start))
+        assert len(ranges.edges) == 4 and len(ranges.weights) == 3
+        for names, step in zip(ranges.edges + ranges.weights, steps, strict=True):
+            for name in names:
+                params, plain = moved.sites[name].params, still.sites[name].params
+                assert params is not None and plain is not None
+                assert np.allclose(params.scale, plain.scale * 2.0**step, rtol=1e-3)  # float16

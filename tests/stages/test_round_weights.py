@@ -144,3 +144,10 @@ def test_what_keeps_the_nearest_integers_is_named(tmp_path: Path) -> None:
     made = fewbit.quantize(model, data=[{"x": x} for x in mixed(32, 8, 1)], recipe="int4-weights", verify=False)
     (note,) = [note for note in made.notes if "nearest integers" in note]
     assert note.count(shared) == 1
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_sample_is_enough_to_go_on(digits: Path, samples: Path, count: int) -> None:
+    """Of one vector the Gram matrix around the mean is zero; its rounding errors are no matrix that can be solved."""
+    plan = fewbit.quantize(digits, samples, "int4-weights", limit=count, verify=False).plan
+    assert all(np.isfinite(site.params.scale).all() for site in plan.constants().values() if site.params is not None)

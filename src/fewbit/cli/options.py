@@ -23,6 +23,15 @@ DataOpt = Annotated[
         help='Samples: an .npz, a folder of .npz or images, or FILE.py:NAME("literal").',
     ),
 ]
+OrSyntheticOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="SRC",
+        show_default=False,
+        help='Samples: an .npz, a folder of .npz or images, FILE.py:NAME("literal"), or synthetic: made for the model.',
+    ),
+]
 PreprocessOpt = Annotated[
     str | None,
     typer.Option(

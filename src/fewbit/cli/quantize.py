@@ -9,7 +9,6 @@ import typer
 
 from fewbit.cli.options import (
     AllowPickleOpt,
-    DataOpt,
     DynamicOpt,
     ExcludeOpt,
     FactoryOpt,
@@ -17,6 +16,7 @@ from fewbit.cli.options import (
     JsonOpt,
     LimitOpt,
     ModelArg,
+    OrSyntheticOpt,
     PreprocessOpt,
     QuietOpt,
     RecipeOpt,
@@ -29,7 +29,7 @@ def command(
     model: ModelArg,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="The file to write.", show_default=False)],
     recipe: RecipeOpt = "int8",
-    data: DataOpt = None,
+    data: OrSyntheticOpt = None,
     target: TargetOpt = "ort-cpu",
     limit: LimitOpt = None,
     preprocess: PreprocessOpt = None,

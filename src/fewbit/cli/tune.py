@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 import typer
 
 from fewbit.cli.options import (
-    DataOpt,
     ExcludeOpt,
     JsonOpt,
     LimitOpt,
     ModelArg,
+    OrSyntheticOpt,
     PreprocessOpt,
     QuietOpt,
     RecipeOpt,
@@ -23,7 +23,7 @@ from fewbit.cli.options import (
 def command(
     model: ModelArg,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="The file to write.", show_default=False)],
-    data: DataOpt = None,
+    data: OrSyntheticOpt = None,
     recipe: RecipeOpt = "w4a8",
     target: TargetOpt = "ort-cpu",
     limit: LimitOpt = None,

@@ -55,6 +55,11 @@ def find(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
 
 
+def channels_last(shape: Sequence[int | str | None]) -> bool:
+    """Whether the channels of an input of images with four axes are on the last one."""
+    return len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3)
+
+
 def pipeline(preprocess: str | Path | None, inputs: Sequence[InputInfo]) -> Pipeline:
     """The preset of that name, or the pipeline of a YAML file.
 
@@ -88,7 +93,7 @@ def read(files: Sequence[Path], steps: Pipeline, inputs: Sequence[InputInfo]) ->
     folders = sorted({p.parent for p in files})
     info = inputs[0]
     shape = info.shape or (None, 3, None, None)
-    last = isinstance(shape[3], int) and shape[3] in (1, 3) and shape[1] not in (1, 3)
+    last = channels_last(shape)
     height, width = (shape[1], shape[2]) if last else (shape[2], shape[3])
     size = (height if isinstance(height, int) else steps.size[0], width if isinstance(width, int) else steps.size[1])
     for path in files:

@@ -23,6 +23,8 @@ class Sample(NamedTuple):
 class DataSource:
     """Samples that can be iterated again and again; each feed is checked against the model's inputs.
 
+    synthetic: what the samples were made from, where they are not real; else None.
+
     Raises (while iterating):
         DataError: a sample that does not fit, or none at all.
     """
@@ -35,9 +37,10 @@ class DataSource:
         description: str,
         count: int | None = None,
         limit: int | None = None,
+        synthetic: str | None = None,
     ) -> None:
         self._make, self._inputs = make, tuple(inputs)
-        self.description = description
+        self.description, self.synthetic = description, synthetic
         self.count = count if limit is None or count is None else min(count, limit)
         self.limit = limit
 
@@ -112,7 +115,14 @@ def open_source(
     if limit is not None and limit < 1:
         raise DataError(f"the number of samples must be at least 1, given {limit}")
     if isinstance(source, DataSource):
-        return DataSource(lambda: source, inputs, description=source.description, count=source.count, limit=limit)
+        return DataSource(
+            lambda: source,
+            inputs,
+            description=source.description,
+            count=source.count,
+            limit=limit,
+            synthetic=source.synthetic,
+        )
     if isinstance(source, str) and is_callable_text(source):
         made = load_callable(source)
         return _from_python(made, inputs, source, limit)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -16,7 +18,10 @@ from fewbit.capture.range_errors import range_errors
 from fewbit.core.excerpt import Excerpt
 from fewbit.core.stats import TensorStats
 from fewbit.data import DataSource
+from fewbit.data.check import Feed
+from fewbit.errors import RecipeError
 from fewbit.flow.common import hub_inputs, no_samples, some
+from fewbit.flow.joint import SAMPLES, not_searched, search_jointly
 from fewbit.flow.outputs import output_sqnr
 from fewbit.formats.onnx.lower import lower
 from fewbit.graph.facts import state_inputs
@@ -28,13 +33,15 @@ from fewbit.plan.rewrites import rewritten
 from fewbit.plan.wiring import integer_source
 from fewbit.progress import Progress
 from fewbit.stages.balance import balance
-from fewbit.stages.choose_ranges import choose_ranges
+from fewbit.stages.choose_ranges import JOINT, choose_ranges
 from fewbit.stages.correct_bias import correct_biases, corrected
 from fewbit.stages.expected_means import expected_means
 from fewbit.stages.judge_ranges import judge_ranges, questions, unjudged
 from fewbit.stages.rotate_stream import stream_rotation
 from fewbit.stages.round_weights import not_rounded, round_weights, rounded_nodes, weight_size
-from fewbit.stages.scale_weights import scale_weights
+from fewbit.stages.scale_channels import channel_factors, scalable_values
+from fewbit.stages.scale_weights import SEQUENTIAL, scale_weights
+from fewbit.stages.sequential_scales import unsearched
 from fewbit.stages.shift_channels import channel_shifts
 from fewbit.targets import Target
 
@@ -88,6 +95,9 @@ class Calibrator:
     excerpts: dict[str, Excerpt] = field(default_factory=dict)
     grids: dict[str, float] = field(default_factory=dict)
     rewrites: tuple[Rewrite, ...] = ()
+    _rewritten: bool = False
+    _unscaled: tuple[str, ...] = ()
+    _used: int = 0
     _at_once: int = 1
     _one_by_one: str | None = None
     _lowered: tuple[Mapping[str, SitePlan], ir.Model] | None = None
@@ -102,10 +112,14 @@ class Calibrator:
         return self._lowered[1]
 
     def plan(self, recipe: Recipe) -> Plan:
-        """The recipe's plan, with all numbers."""
+        """The recipe's plan, with all numbers, and what they were taken from."""
+        return self._labelled(self._plan(recipe))
+
+    def _plan(self, recipe: Recipe) -> Plan:
         self._rewrite(recipe)
         plan = self._resolved(recipe)
         if not plan.edges():
+            plan = not_searched(self.hub, plan)
             if self.source is not None:
                 self._look(plan, self.source)
             means = expected_means(self.hub) if self.source is None else self._means()
@@ -113,35 +127,86 @@ class Calibrator:
         if self.source is None:
             raise no_samples(f"recipe {plan.recipe}")
         self._look(plan, self.source)
-        samples = max((seen.samples for seen in self.stats.values()), default=0)
-        calibration = {"samples": samples, "source": self.source.description, "batch": self._at_once}
-        if self._one_by_one is not None:
-            calibration["one_by_one"] = self._one_by_one
-            if self.batch is not None:
-                plan = replace(plan, notes=(*plan.notes, f"samples run one by one: {self._one_by_one}"))
-        plan = replace(plan, calibration=calibration)
         plan = balance(self.hub, plan, self.stats)
         stats = {**self.stats, **self._divided(plan)}
         plan = choose_ranges(plan, stats, self.grids)
-        return self._round(self._judged(plan, stats, self.source))
+        methods = {site.method for site in plan.sites.values()}
+        if JOINT not in methods:
+            return self._round(self._judged(plan, stats, self.source))
+        if "auto" in methods:
+            raise RecipeError(f"recipe {plan.recipe} asks for ranges {JOINT} and auto: use one of them")
+        return search_jointly(
+            self.hub,
+            plan,
+            stats,
+            list(deque(self._counted(self.source.feeds()), SAMPLES)),  # the last, for rounding takes the first
+            corrected=self._corrected,
+            rounded=self._round,
+            lower=self.lower,
+            ignore=self.states(),
+            progress=self.progress,
+        )
+
+    def _labelled(self, plan: Plan) -> Plan:
+        """The plan with the samples that had a say in it, and that they were synthetic where they were."""
+        if self.source is None or not self._used:
+            return plan
+        calibration: dict[str, Any] = {
+            "samples": self._used,
+            "source": self.source.description,
+            "batch": self._at_once,
+        }
+        notes = []
+        if self.source.synthetic is not None:
+            calibration["synthetic"] = self.source.synthetic
+            notes.append(
+                f"calibrated on synthetic samples, made from {self.source.synthetic}: no real data was seen; run "
+                "`fewbit eval` on some before shipping"
+            )
+        if self._one_by_one is not None:
+            calibration["one_by_one"] = self._one_by_one
+            if self.batch is not None:
+                notes.append(f"samples run one by one: {self._one_by_one}")
+        return replace(plan, calibration=calibration, notes=(*plan.notes, *notes))
 
     def _resolved(self, recipe: Recipe) -> Plan:
         plan = resolve(self.hub, recipe, self.target)
         idle = "shift" in recipe.rewrites and not any(rewrite.kind == "shift" for rewrite in self.rewrites)
         note = "rewrite shift did nothing: no activation has a range that it would shrink and biases could make up for"
-        notes = (note,) if idle else ()
+        notes = ((note,) if idle else ()) + self._unscaled
         return replace(plan, fingerprint=self.original.fingerprint(), rewrites=self.rewrites, notes=notes)
 
     def _rewrite(self, recipe: Recipe) -> None:
         """Make the rewrites that the recipe asks for, once: all plans of this job are for the graph that they give."""
-        if self.rewrites or not recipe.rewrites:
+        if self._rewritten or not recipe.rewrites:
             return
+        self._rewritten = True
         if "rotate" in recipe.rewrites:
             self._apply(stream_rotation(self.hub))
         plan = resolve(self.hub, recipe, self.target)
         if "shift" in recipe.rewrites and plan.edges() and self.source is not None:
             self._look(plan, self.source)
             self._apply(channel_shifts(self.hub, plan, self.stats, self.grids))
+        if "awq" in recipe.rewrites:
+            if self.source is None:
+                raise no_samples("rewrite awq")
+            self._scale_channels(recipe, self.source)
+
+    def _scale_channels(self, recipe: Recipe, source: DataSource) -> None:
+        plan = resolve(self.hub, recipe, self.target)
+        values, left = scalable_values(self.hub, plan)
+        feeds = self._counted(islice(source.feeds(), self.effort.rounding_samples or self.effort.samples))
+        rewrites: tuple[Rewrite, ...] = ()
+        if values:
+            with self.progress.task("scaling the inputs of weights", len(values)) as advance:
+                rewrites = channel_factors(self.hub, plan, values, feeds, threads=self.threads, advance=advance)
+            self._apply(rewrites)
+        why = "no weights of integers beside float activations" if not values else "it would gain nothing"
+        if left:
+            name, reason = next(iter(left.items()))
+            why = f"{len(left)} values stay as they are: {name}, as {reason}"
+        if not rewrites or left:
+            self._unscaled = (f"rewrite awq scaled {len(rewrites)} values; {why}",)
 
     def _apply(self, rewrites: tuple[Rewrite, ...]) -> None:
         self.hub = rewritten(self.hub, rewrites)
@@ -179,8 +244,11 @@ class Calibrator:
         few bits, and in small networks those of 7 and 8 bits too. What a few samples tell about the states of a recurrent
         model does not hold for later calls, so its 8 bits stay the nearest."""
         count = self.effort.rounding_samples
+        asked = any(site.method == SEQUENTIAL for site in plan.constants().values())
+        if self.source is None and asked:
+            raise no_samples(f"range {SEQUENTIAL} of weights")
         if self.source is None or not count:
-            return plan
+            return _with_unsearched(self.hub, plan, ()) if asked else plan
         left = not_rounded(self.hub, plan)
         if left:
             note = (
@@ -192,9 +260,11 @@ class Calibrator:
         small = sum(map(weight_size, self.hub.nodes())) <= _SMALL and not self.states()
         if not (small or self.effort.round_all):
             nodes = rounded_nodes(self.hub, plan, all_bits=False)
+        if asked:
+            plan = _with_unsearched(self.hub, plan, nodes)
         if not nodes:
             return plan
-        feeds = islice(self.source.feeds(), count)
+        feeds = self._counted(islice(self.source.feeds(), count))
         with self.progress.task("rounding weights by their layers' outputs", len(nodes)) as advance:
             return round_weights(
                 self.hub,
@@ -206,6 +276,12 @@ class Calibrator:
                 threads=self.threads,
                 advance=advance,
             )
+
+    def _counted(self, feeds: Iterable[Feed]) -> Iterator[Feed]:
+        """The same feeds; how many there were is kept."""
+        for index, feed in enumerate(feeds):
+            self._used = max(self._used, index + 1)
+            yield feed
 
     def states(self) -> set[str]:
         """Outputs that a recurrent model hands to its next call."""
@@ -222,7 +298,7 @@ class Calibrator:
             return
         finder = GridFinder(info.name for info in hub_inputs(self.hub) if info.name in sites)
         with self.progress.task("calibrating", source.count) as advance:
-            feeds = finder.watch(source.feeds())
+            feeds = finder.watch(self._counted(source.feeds()))
             seen = collect(
                 self.hub,
                 sites,
@@ -258,3 +334,16 @@ class Calibrator:
                 if moved is not None:
                     shifts[str(value.name)] = moved
         return shifts
+
+
+def _with_unsearched(hub: Hub, plan: Plan, nodes: Sequence[ir.Node]) -> Plan:
+    """The plan with a note on the weights that ask for scales by their layers' outputs and do not get them."""
+    left = unsearched(hub, plan, {str(node.name) for node in nodes})
+    if not left:
+        return plan
+    note = (
+        f"weights whose scales are those of range mse, not of {SEQUENTIAL}: {some(left)} (not rounded by their outputs: "
+        "shared, of an op whose inputs are not looked at, or effort fast; one scale for all groups; or pairs that must not "
+        "saturate)"
+    )
+    return replace(plan, notes=(*plan.notes, note))

@@ -16,6 +16,9 @@ from fewbit.runtimes.onnxruntime import NUMPY_TYPES, OrtSession
 from fewbit.targets import Target, for_machine, get_target
 
 NAMED = 5  # layers in a note; the plan names all
+SYNTHETIC = "synthetic"
+"""What `data` is where samples are to be made for the model; see `fewbit.flow.synthetic`."""
+
 _LONG = 48  # characters: what converters join of several names fills a screen
 
 
@@ -38,7 +41,11 @@ def session_inputs(session: OrtSession) -> list[InputInfo]:
 
 def no_samples(purpose: str) -> RecipeError:
     """The error of a job that needs samples and has none."""
-    return RecipeError(f"{purpose} needs samples: give --data (an .npz, a folder, or FILE.py:NAME)")
+    return RecipeError(f"{purpose} needs samples: give --data (an .npz, a folder, FILE.py:NAME, or synthetic)")
+
+
+def is_synthetic(data: Any) -> bool:
+    return isinstance(data, str) and data == SYNTHETIC
 
 
 def samples_for(
@@ -47,6 +54,8 @@ def samples_for(
     """The samples, or an error that says what they are needed for."""
     if data is None:
         raise no_samples(purpose)
+    if is_synthetic(data):
+        raise RecipeError(f"{purpose} needs real samples: --data {SYNTHETIC} is for `quantize` and `tune` alone")
     return open_source(data, inputs=inputs, limit=limit, preprocess=preprocess)
 
 

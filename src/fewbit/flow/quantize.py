@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from fewbit.data import DataSource
 from fewbit.errors import DataError, ModelError, OutputError, PlanError, RecipeError
 from fewbit.flow.calibrate import EFFORTS, Calibrator, Effort
-from fewbit.flow.common import finite_feed, hub_inputs, samples_for, target_for
+from fewbit.flow.common import finite_feed, hub_inputs, is_synthetic, target_for
 from fewbit.flow.opening import ImportOptions, import_notes, open_models
 from fewbit.flow.repair import repair
+from fewbit.flow.synthetic import calibration_source
 from fewbit.graph.hub import Hub
 from fewbit.graph.load import check_weights, find_quantization, load
 from fewbit.graph.save import is_large, save
@@ -40,13 +41,15 @@ VERIFY_SAMPLES = 8
 _TIMING_ROUNDS = 7
 _SLOWER = 0.95  # a ratio nearer to 1 is within the noise of a quick look
 _FLOAT_FORMS = ("float", "storage")
+_RANDOM = "random inputs"
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
     """What the runtime did with the exported model.
 
-    outputs: each output against the float model on a few samples (synthetic ones where no data was given).
+    outputs: each output against the float model on a few samples.
+    inputs: what these are: `samples`, `synthetic samples`, or `random inputs` where none were given.
     kernels: what executes. latency: against the float model, a quick look in turns on one thread; `bench` looks longer.
     """
 
@@ -54,11 +57,17 @@ class Verification:
     outputs: Sequence[OutputComparison]
     kernels: Kernels
     latency: Latency
-    synthetic: bool
+    inputs: str
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the samples were not real."""
+        return self.inputs != "samples"
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "runtime": self.runtime,
+            "inputs": self.inputs,
             "synthetic_inputs": self.synthetic,
             "outputs": [o.to_dict() for o in self.outputs],
             "kernels": self.kernels.to_dict(),
@@ -128,11 +137,12 @@ def quantize(
     Args:
         model: path of a model file, or a model in memory: ONNX, or PyTorch (docs/pytorch.md).
         data: calibration samples: a path, `FILE.py:NAME(...)`, arrays or an iterable of feeds (docs/data.md). Recipes
-            without static activation ranges do not need any.
+            without static activation ranges do not need any. `"synthetic"`: there are none, and some are made for this model
+            (docs/synthetic.md); plan and result say so.
         recipe: a built-in name, a YAML or JSON file, or rules as a dictionary.
         target: where the model will run; `fewbit targets list` shows the names.
         out: file to write; None returns the model without writing it.
-        limit: how many samples to use (by effort: 32, 128, all).
+        limit: how many samples to use (by effort: 32, 128, all), or to make (64, fewer for large models).
         batch: how many samples may run at once during calibration, where the model's first axis counts samples (None: 8); the
             statistics are those of one by one. The plan's `calibration` says how many did, and why no more.
         effort: `fast`, `standard` or `max`: samples, and whether layers to blame are searched for.
@@ -152,17 +162,22 @@ def quantize(
     """
     started = time.perf_counter()
     importing = ImportOptions(example_inputs, dynamic_shapes, factory, allow_pickle)
-    hub = load(open_models([model], importing, data)[0])
+    hub = load(open_models([model], importing, None if is_synthetic(data) else data)[0])
     check_float(hub, model)
     chosen, level = target_for(target), effort_named(effort)
     check_output(out, model)
-    source = (
-        None
-        if data is None
-        else samples_for(
-            data, hub_inputs(hub), limit=limit or level.samples, preprocess=preprocess, purpose="calibration"
+    source = None
+    if data is not None:
+        source = calibration_source(
+            data,
+            hub,
+            limit=limit,
+            most=level.samples,
+            preprocess=preprocess,
+            purpose="calibration",
+            threads=threads,
+            progress=progress,
         )
-    )
     if batch is not None and batch < 1:
         raise DataError(f"batch {batch} holds no sample; give at least 1")
     job = Calibrator(hub, chosen, threads, progress, level, source, batch)
@@ -267,7 +282,8 @@ def _verify(hub: Hub, plan: Plan, path: Path, source: DataSource | None) -> Veri
     outputs = compare_outputs(*sessions, feeds)
     runs = {name: (lambda s=s: s.run(feeds[0])) for name, s in zip(("float", "quantized"), sessions, strict=True)}
     latency = interleaved(runs, rounds=_TIMING_ROUNDS)[1]
-    return Verification(f"onnxruntime {version()}", outputs, found, latency, synthetic=source is None)
+    kind = _RANDOM if source is None else "samples" if source.synthetic is None else "synthetic samples"
+    return Verification(f"onnxruntime {version()}", outputs, found, latency, kind)
 
 
 def _notes(plan: Plan, facts: Sequence[str], verification: Verification | None) -> list[str]:
@@ -289,7 +305,7 @@ def _notes(plan: Plan, facts: Sequence[str], verification: Verification | None) 
         notes.append(
             f"no faster than float here (×{verification.latency.ratio:.2f} on one thread): the gain is in size"
         )
-    if verification is not None and not verification.synthetic:
+    if verification is not None and verification.inputs != _RANDOM:
         for output in verification.outputs:
             if output.signal and output.sqnr < 10.0:
                 notes.append(

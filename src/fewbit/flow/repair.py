@@ -162,6 +162,13 @@ def _worst_first(noise: Mapping[str, float]) -> list[str]:
 
 def node_work(hub: Hub, feed: Mapping[str, NDArray[np.generic]]) -> dict[str, float]:
     """The share of the multiplications that each node with a weight does, for one feed."""
+    counts = multiplications(hub, feed)
+    total = sum(counts.values()) or 1.0
+    return {name: count / total for name, count in counts.items()}
+
+
+def multiplications(hub: Hub, feed: Mapping[str, NDArray[np.generic]]) -> dict[str, float]:
+    """How many each node with a weight does, for one feed."""
     nodes = [
         (node, weight) for node in hub.nodes() if (weight := weight_of(node)) is not None and node.op_type in _HEAVY
     ]
@@ -170,5 +177,4 @@ def node_work(hub: Hub, feed: Mapping[str, NDArray[np.generic]]) -> dict[str, fl
     for node, weight in nodes:
         positions = np.prod(shapes[str(node.outputs[0].name)]) / weight.shape[weight.out_axis]
         counts[str(node.name)] = float(positions * np.prod(weight.shape))
-    total = sum(counts.values()) or 1.0
-    return {name: count / total for name, count in counts.items()}
+    return counts

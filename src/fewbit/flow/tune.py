@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fewbit.callables import call_user_code, load_callable
-from fewbit.data import DataSource
-from fewbit.errors import ModelError, OutputError, RecipeError
+from fewbit.data import DataSource, open_source
+from fewbit.errors import ModelError, OutputError, PlanError, RecipeError
 from fewbit.extras import load_extra
 from fewbit.flow.calibrate import EFFORTS, Calibrator
-from fewbit.flow.common import hub_inputs, samples_for, target_for
+from fewbit.flow.common import hub_inputs, is_synthetic, target_for
 from fewbit.flow.duration import seconds
+from fewbit.flow.opening import ImportOptions, open_models
 from fewbit.flow.quantize import QuantizeResult, check_output, quantize
+from fewbit.flow.synthetic import calibration_source
 from fewbit.graph.hub import Hub
 from fewbit.graph.load import check_weights, find_quantization, load
+from fewbit.measure.compare import finite_or_none
 from fewbit.plan.plan import Plan
 from fewbit.plan.recipe import Recipe
 from fewbit.progress import SILENT, Progress
@@ -80,10 +83,10 @@ class TuneResult:
         return {
             **self.quantized.to_dict(),
             "tuning": {
-                "start_loss": self.start,
-                "end_loss": self.end,
-                "losses": list(self.losses),
-                "blocks": [list(errors) for errors in self.blocks],
+                "start_loss": finite_or_none(self.start),
+                "end_loss": finite_or_none(self.end),
+                "losses": [finite_or_none(loss) for loss in self.losses],
+                "blocks": [[finite_or_none(error) for error in errors] for errors in self.blocks],
                 "samples": self.samples,
                 "held_back": self.held_back,
             },
@@ -175,14 +178,23 @@ def tune(
         raise RecipeError(f"block_updates must be at least 0, given {block_updates}")
     if effort not in EFFORTS:
         raise RecipeError(f"effort {effort!r} does not exist; use {', '.join(EFFORTS)}")
-    hub = load(model)
+    hub = load(open_models([model], ImportOptions(), None if is_synthetic(data) else data)[0])
     quantized = find_quantization(hub)
     if quantized is not None:
         raise ModelError(f"the model cannot be tuned: {quantized}; give the float model")
     check_weights(hub)
     check_output(out, model)
     chosen = target_for(target)
-    source = samples_for(data, hub_inputs(hub), limit=limit, preprocess=preprocess, purpose="training")
+    source = calibration_source(
+        data,
+        hub,
+        limit=limit,
+        preprocess=preprocess,
+        purpose="training",
+        threads=threads,
+        seed=seed,
+        progress=progress,
+    )
     wanted = Recipe.get(recipe).excluding(exclude)
 
     from fewbit.torchgraph import training
@@ -245,17 +257,29 @@ def _start(
     from fewbit.torchgraph.checkpoint import Checkpoint
 
     path = None if job.checkpoint is None else job.checkpoint.parent / "start.plan.json"
-    if resume and job.checkpoint is not None and job.checkpoint.exists():
+    if resume and path is not None and job.checkpoint is not None and job.checkpoint.exists():
+        plan = _started(path, job.hub)
         job.found = Checkpoint.load(job.checkpoint, job.identity)
-        return Plan.load(str(path))
+        return plan
     level = EFFORTS[effort]
-    some = DataSource(lambda: source, hub_inputs(job.hub), description=source.description, limit=level.samples)
+    some = open_source(source, inputs=hub_inputs(job.hub), limit=level.samples)
     plan = Calibrator(job.hub, target, threads, job.progress, level, some).plan(recipe)
     if not plan.edges() and not plan.constants():
         raise ModelError(f"recipe {recipe.name} quantizes nothing in this model, so there is nothing to train")
     if path is not None:
         plan.save(str(path))
         job.keep("start", {}, {})
+    return plan
+
+
+def _started(path: Path, hub: Hub) -> Plan:
+    """The plan that the session of a graph began with. Raises PlanError for that of another."""
+    plan = Plan.load(str(path))
+    if plan.fingerprint != hub.fingerprint():
+        raise PlanError(
+            f"session {path.parent} is of another graph: its fingerprint is {plan.fingerprint[:12]}, the model's is "
+            f"{hub.fingerprint()[:12]}; give its model, or another --session folder"
+        )
     return plan
 
 

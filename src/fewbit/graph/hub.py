@@ -22,7 +22,7 @@ class Hub:
     Tensors are immutable: a changed weight is a new tensor. Names are unique over the main graph and all subgraphs; a
     node without a name gets one from its operator and first output, so it is the same on each load.
 
-    normals: value name → what a batch normalization that was folded into its maker says of its channels.
+    normals: value name → what a batch normalization that was folded says of its channels; `fewbit.graph.normals` reads it.
     """
 
     def __init__(self, model: ir.Model, path: Path | None = None) -> None:

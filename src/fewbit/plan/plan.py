@@ -68,7 +68,8 @@ class Rewrite:
     """A change of the float graph that leaves what it computes as it is.
 
     kind: a name of `fewbit.plan.rewrites.REWRITES`. value: the edge that it concerns. numbers: float32, one a channel: what
-    `shift` takes off it, or the signs of the rotation of `rotate`. readers: of a shift, the nodes that read it shifted.
+    `shift` takes off it, what `awq` divides it by, or the signs of the rotation of `rotate`. readers: of a shift or of `awq`,
+    the nodes that read it changed.
     """
 
     kind: str
@@ -85,7 +86,8 @@ class Plan:
     biases: float32 biases that replace those of the nodes they are named after (bias correction).
     rewrites: done to the graph first, in order; sites and nodes are those of the rewritten graph, the fingerprint that of
         the graph before.
-    calibration: what the numbers were taken from (number of samples, source).
+    calibration: what the numbers were taken from: `samples` (how many), `source`, `batch`, perhaps `one_by_one`; and, where
+        no real data was seen, `synthetic`: what the samples were made from.
     """
 
     fingerprint: str

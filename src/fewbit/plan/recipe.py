@@ -32,7 +32,8 @@ Compute = Literal["integer", "dynamic", "weights", "weight_only", "storage", "fl
 
 @dataclass(frozen=True, slots=True)
 class WeightSetting:
-    """How weights become narrow. `range` is `mse`, `absmax` or `hqq`.
+    """How weights become narrow. `range` is `mse`, `absmax`, `hqq`, `sequential_mse`: by the outputs of their layers, or
+    `joint`: by those of the network, together with the ranges of activations.
 
     group_size: weights that share a scale, along the inputs of one output channel, for granularity `group`.
     codebook: `kmeans` or a name of `fewbit.core.codebook.TABLES`, whose levels a uint dtype indexes; None: affine.
@@ -50,7 +51,8 @@ class WeightSetting:
 @dataclass(frozen=True, slots=True)
 class ActivationSetting:
     """How activations become narrow. `range` is a name of `fewbit.core.ranges.RANGES`, or `auto`: of several of them the one
-    that loses least in the outputs of the layers that read the activation."""
+    that loses least in the outputs of the layers that read the activation, or `joint`: all such ranges together, by the
+    outputs of the network."""
 
     dtype: DType = UINT8
     symmetric: bool = False
@@ -125,7 +127,8 @@ class Rule:
 class Recipe:
     """Ordered rules; later ones win, field by field.
 
-    rewrites: of the float graph, before anything is quantized, where they change nothing that it computes: `rotate`, `shift`.
+    rewrites: of the float graph, before anything is quantized, where they change nothing that it computes: `rotate`, `shift`,
+        `awq`.
     """
 
     name: str

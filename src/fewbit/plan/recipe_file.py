@@ -48,7 +48,7 @@ class _Weight(_Tensor):
     granularity: Granularity | None = None
     group_size: int | None = Field(default=None, ge=2)
     codebook: str | None = None
-    range: Literal["mse", "absmax", "hqq"] | None = None
+    range: Literal["mse", "absmax", "hqq", "sequential_mse", "joint"] | None = None
     bias_correction: bool | None = None
 
     @field_validator("codebook")
@@ -60,7 +60,7 @@ class _Weight(_Tensor):
 
 
 class _Activation(_Tensor):
-    range: Literal["minmax", "percentile", "mse", "entropy", "moving_average", "auto"] | None = None
+    range: Literal["minmax", "percentile", "mse", "entropy", "moving_average", "auto", "joint"] | None = None
 
 
 class _Rule(_Strict):
@@ -77,7 +77,7 @@ class RecipeFile(_Strict):
     description: str = ""
     base: str | None = None
     rules: list[_Rule] = Field(default_factory=list)
-    rewrites: list[Literal["rotate", "shift"]] | None = None
+    rewrites: list[Literal["rotate", "shift", "awq"]] | None = None
 
     @classmethod
     def parse(cls, data: Any, source: str) -> Recipe:

@@ -9,7 +9,7 @@ import numpy as np
 from fewbit.core.rotation import rotation
 from fewbit.errors import PlanError
 from fewbit.graph.hub import Hub
-from fewbit.graph.rewrites import rotate_stream, shift_channels
+from fewbit.graph.rewrites import rotate_stream, scale_channels, shift_channels
 from fewbit.plan.plan import Rewrite
 
 
@@ -21,7 +21,11 @@ def _rotate(hub: Hub, rewrite: Rewrite) -> None:
     rotate_stream.apply(hub, rotation(rewrite.numbers))
 
 
-REWRITES: dict[str, Callable[[Hub, Rewrite], None]] = {"shift": _shift, "rotate": _rotate}
+def _awq(hub: Hub, rewrite: Rewrite) -> None:
+    scale_channels.apply(hub, rewrite.value, np.asarray(rewrite.numbers, np.float64), rewrite.readers)
+
+
+REWRITES: dict[str, Callable[[Hub, Rewrite], None]] = {"shift": _shift, "rotate": _rotate, "awq": _awq}
 """By name, as recipes and plans have them."""
 
 

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fewbit.report.words import counts, size
+from fewbit.report.words import counts, samples, size
 
 
 def render(data: dict[str, Any]) -> RenderableType:
@@ -36,5 +36,8 @@ def render(data: dict[str, Any]) -> RenderableType:
             table.add_column(column, overflow="fold")
         for node in plan["nodes"]:
             table.add_row(node["name"], node["op"], node["form"], node["reason"])
-        parts += [Text(f"\nrecipe {plan['recipe']} for {plan['target']}", style="bold"), table]
+        parts.append(Text(f"\nrecipe {plan['recipe']} for {plan['target']}", style="bold"))
+        if plan["calibration"]:
+            parts.append(Text(f"samples: {samples(plan['calibration'])}"))
+        parts.append(table)
     return Group(*parts)

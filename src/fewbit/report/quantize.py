@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fewbit.report.words import counts, decibel, percent, size
+from fewbit.report.words import counts, decibel, percent, samples, size
 
 _FORMS = {
     "integer": "integer kernels",
@@ -32,7 +32,7 @@ def render(data: dict[str, Any]) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_row("recipe", f"{data['recipe']} for {data['target']}")
     if data["calibration"]:
-        table.add_row("samples", f"{data['calibration']['samples']} from {data['calibration']['source']}")
+        table.add_row("samples", samples(data["calibration"]))
     for form, label in _FORMS.items():
         if data["forms"].get(form):
             table.add_row(
@@ -47,7 +47,9 @@ def render(data: dict[str, Any]) -> RenderableType:
         table.add_row("runs as", counts(found["integer"]))
         if found["float_heavy"]:
             table.add_row("", f"in float: {counts(found['float_heavy'])}")
-        on = "random inputs" if verification["synthetic_inputs"] else f"{verification['outputs'][0]['samples']} samples"
+        on = verification["inputs"]
+        if on != "random inputs":
+            on = f"{verification['outputs'][0]['samples']} {on}"
         for output in verification["outputs"]:
             agreement = "" if output["agreement"] is None else f", {percent(output['agreement'])} agree"
             table.add_row("against float", f"{output['name']}: {decibel(output['sqnr_db'])}{agreement} ({on})")

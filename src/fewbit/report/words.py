@@ -29,3 +29,9 @@ def percent(share: float | None) -> str:
 def counts(numbers: dict[str, Any]) -> str:
     """`QLinearConv 9, QLinearAdd 3`"""
     return ", ".join(f"{name} {count}" for name, count in numbers.items()) or "none"
+
+
+def samples(calibration: dict[str, Any]) -> str:
+    """Which samples a plan was made from, those that are not real marked as such."""
+    kind = " synthetic, no real data:" if calibration.get("synthetic") else " from"
+    return f"{calibration['samples']}{kind} {calibration['source']}"

@@ -13,7 +13,7 @@ import numpy as np
 from fewbit.errors import DataError, VerificationError
 from fewbit.measure.answers import Views
 from fewbit.measure.compare import OutputComparison
-from fewbit.runtimes.onnxruntime import Feed, OrtSession, executed_graph
+from fewbit.runtimes.onnxruntime import Feed, OrtSession, Outputs, executed_graph
 
 # What the optimized graph of ONNX Runtime calls the kernels of heavy ops that compute in float.
 _FLOAT_KERNELS = {
@@ -117,14 +117,20 @@ def compare_outputs(
     Raises:
         VerificationError: the quantized model cannot run, or gives NaN or infinity where float does not.
     """
-    comparisons = [OutputComparison(name) for name in real.outputs]
-    for feed in feeds:
-        wanted = real.run(feed)
+    return compare_with(real.outputs, ((feed, real.run(feed)) for feed in feeds), quantized, views)
+
+
+def compare_with(
+    names: Iterable[str], wanted: Iterable[tuple[Feed, Outputs]], quantized: OrtSession, views: Views | None = None
+) -> list[OutputComparison]:
+    """As `compare_outputs`, with the float outputs of each feed given, in the order of their names."""
+    comparisons = [OutputComparison(name) for name in names]
+    for feed, outputs in wanted:
         try:
             given = quantized.run(feed)
         except DataError as error:
             raise VerificationError(f"the quantized model loads but does not run: {error}") from error
-        for comparison, a, b in zip(comparisons, wanted, given, strict=True):
+        for comparison, a, b in zip(comparisons, outputs, given, strict=True):
             if a.shape != b.shape:
                 raise VerificationError(f"output {comparison.name} has shape {b.shape}, in float {a.shape}")
             view = (views or {}).get(comparison.name, np.asarray)

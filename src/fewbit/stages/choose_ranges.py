@@ -8,19 +8,26 @@ from dataclasses import replace
 import numpy as np
 
 from fewbit.core.affine import params_from_range
-from fewbit.core.ranges import RANGES, mse
+from fewbit.core.ranges import RANGES, lp, mse
 from fewbit.core.stats import TensorStats
 from fewbit.errors import DataError
 from fewbit.plan.plan import Plan, SitePlan
 from fewbit.spec import QParams, QSpec
 
+JOINT = "joint"
+"""The method of ranges, of activations and of weights, that are searched together (`fewbit.stages.joint_ranges`); they begin
+with the least squared error."""
 
-def choose_ranges(plan: Plan, stats: Mapping[str, TensorStats], grids: Mapping[str, float] | None = None) -> Plan:
+
+def choose_ranges(
+    plan: Plan, stats: Mapping[str, TensorStats], grids: Mapping[str, float] | None = None, *, norm: float = 2.0
+) -> Plan:
     """The plan with the parameters of its edges. Sites of a group are calibrated as one tensor.
 
     Args:
         stats: of every edge, by name.
         grids: inputs whose values are multiples of a step: they keep every value where the levels suffice.
+        norm: of the errors of ranges of method `joint`.
 
     Raises:
         DataError: a site has no finite value, or no statistics.
@@ -38,7 +45,7 @@ def choose_ranges(plan: Plan, stats: Mapping[str, TensorStats], grids: Mapping[s
         if params is not None:
             method = "grid"
         else:
-            params = bounded_range(merged, spec, method, [site.bounds for site in members], through)
+            params = bounded_range(merged, spec, method, [site.bounds for site in members], through, norm)
         for site in members:
             chosen[site.site.name] = replace(site, params=params, method=method)
     return plan.with_sites(chosen)
@@ -50,10 +57,15 @@ def bounded_range(
     method: str,
     bounds: Sequence[tuple[float, float] | None],
     through: str = "identity",
+    norm: float = 2.0,
 ) -> QParams:
-    """Parameters by an estimator, within what the sites that share them can hold (`auto` begins with `mse`)."""
-    least_squares = method in ("mse", "auto")
-    low, high = mse.range_(seen, spec, through=through) if least_squares else RANGES[method](seen, spec)
+    """Parameters by an estimator, within what the sites that share them can hold (`auto` and `joint` begin with `mse`)."""
+    if method == JOINT and norm != 2.0:
+        low, high = lp.range_(seen, spec, norm=norm, through=through)
+    elif method in ("mse", "auto", JOINT):
+        low, high = mse.range_(seen, spec, through=through)
+    else:
+        low, high = RANGES[method](seen, spec)
     limits = [bound for bound in bounds if bound is not None]
     if len(limits) == len(bounds):
         low, high = max(low, min(b[0] for b in limits)), min(high, max(b[1] for b in limits))

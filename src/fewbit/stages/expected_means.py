@@ -14,15 +14,17 @@ from fewbit.core.normal import Normal, clipped
 from fewbit.graph.edit import integers, is_op
 from fewbit.graph.facts import clip_bounds
 from fewbit.graph.hub import Hub, shape_of
+from fewbit.graph.normals import remembered_normals
 
 
 def expected_means(hub: Hub) -> dict[str, NDArray[np.float64]]:
     """Value name → mean of each channel (C,), as far as batch normalizations tell."""
-    known: dict[str, Normal] = {}
+    remembered = remembered_normals(hub)
+    known = {name: normal for name, normal in remembered.items() if hub.value(name).producer() is None}
     for node in hub.nodes():
         for output in node.outputs:
             name = str(output.name)
-            found = hub.normals.get(name) or _through(node, known)
+            found = remembered.get(name) or _through(node, known)
             if found is not None:
                 known[name] = found
     return {name: normal.mean for name, normal in known.items()}

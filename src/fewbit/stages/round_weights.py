@@ -35,7 +35,8 @@ from fewbit.plan.plan import Plan
 from fewbit.plan.wiring import node_bias
 from fewbit.spec import QParams, QSpec
 from fewbit.stages.correct_bias import corrected_bias
-from fewbit.stages.scale_weights import stores_float16
+from fewbit.stages.scale_weights import SEQUENTIAL, stores_float16
+from fewbit.stages.sequential_scales import sequential_scales
 
 _RIDGES = (1.0, 0.1, 0.01)  # of the mean diagonal: how little the samples are trusted to move weights
 _OPS = ("Conv", "Gemm", "MatMul")
@@ -51,9 +52,10 @@ _LEARNING, _LEAST_ITERATIONS, _MOST_ITERATIONS = 1e11, 400, 1000
 
 
 def rounded_nodes(hub: Hub, plan: Plan, *, all_bits: bool = True) -> list[ir.Node]:
-    """The nodes whose weights can be rounded by their outputs, in topological order; those of few bits, or of all."""
+    """The nodes whose weights can be rounded by their outputs, in topological order; those of few bits and those that ask for
+    scales by their outputs, or all."""
     nodes = [node for node in hub.nodes() if _can_round(hub, plan, node)]
-    return [node for node in nodes if all_bits or _few_bits(plan, node)]
+    return [node for node in nodes if all_bits or _few_bits(plan, node) or _method(plan, node) == SEQUENTIAL]
 
 
 def not_rounded(hub: Hub, plan: Plan) -> list[str]:
@@ -103,6 +105,10 @@ def _inputs(weight: Weight) -> int:
 def _few_bits(plan: Plan, node: ir.Node) -> bool:
     spec = plan.sites[str(plan.nodes[str(node.name)].weight)].spec
     return spec is not None and spec.dtype.bits <= _FEW_BITS
+
+
+def _method(plan: Plan, node: ir.Node) -> str:
+    return plan.sites[str(plan.nodes[str(node.name)].weight)].method
 
 
 class LayerInputs:
@@ -205,6 +211,8 @@ def round_weight(
         w = _target(w, halves, gram, cross, centred=centred)
         params, q = _round_few(w, trusted, params, weight, site.method, thorough=thorough)
     else:
+        if site.method == SEQUENTIAL:
+            params = sequential_scales(w, trusted, params, weight)
         scale, zero = (_expanded(a, weight, spec) for a in (params.scale, params.zero_point))
         q = gptq(w, trusted, scale, zero, spec.qmin, spec.qmax, pair_limit=spec.pair_limit)
     integers = rows_to_weight(q, real.shape, *axes).astype(spec.dtype.storage)
@@ -222,12 +230,15 @@ def _expanded(values: NDArray, weight: Weight, spec: QSpec) -> NDArray:
 def _round_few(
     w: NDArray[np.float64], gram: NDArray[np.float64], params: QParams, weight: Weight, method: str, *, thorough: bool
 ) -> tuple[QParams, NDArray[np.float32]]:
-    """Scales and integers (G, O / G, K) of a weight of few bits; scales of the least squared error count inputs by energy."""
+    """Scales and integers (G, O / G, K) of a weight of few bits; scales of the least squared error count inputs by energy,
+    those of sequential MSE stay as they are."""
     spec, axes = params.spec, (weight.out_axis, weight.in_axis)
     if method == "mse":
         energy = np.broadcast_to(np.einsum("gii->gi", gram)[:, None], w.shape)
         values, importance = (rows_to_weight(a, weight.shape, *axes) for a in (w.astype(np.float32), energy))
         params = weight_params(values, spec, importance=importance)
+    elif method == SEQUENTIAL:
+        params = sequential_scales(w, gram, params, weight)
     scale, zero = (_expanded(a, weight, spec) for a in (params.scale, params.zero_point))
     q = gptq(w, gram, scale, zero, spec.qmin, spec.qmax)
     blocks = params.scale.shape[weight.in_axis] if params.scale.ndim else 1
@@ -237,7 +248,8 @@ def _round_few(
         return params, q
     scale, zero = (weight_rows(a, *axes, weight.groups) for a in (params.scale, params.zero_point))
     group = spec.block_shape[weight.in_axis] if blocks > 1 else None
-    q, scale = refine_scales(w, q, gram, scale, zero, spec.qmin, spec.qmax, group=group)
+    if method != SEQUENTIAL:
+        q, scale = refine_scales(w, q, gram, scale, zero, spec.qmin, spec.qmax, group=group)
     if stores_float16(spec):
         scale = float16_scales(scale)
     if thorough and weight.groups == 1:

@@ -20,9 +20,14 @@ from fewbit.graph.ops import Weight, weight_of
 from fewbit.plan.balanced import balanced_bias, balanced_weight
 from fewbit.plan.plan import Plan, SitePlan
 from fewbit.spec import QParams, QSpec
+from fewbit.stages.choose_ranges import JOINT
 
 _INT32_MAX = 2.0**31 - 1
 _FLOAT16_SCALES = 4  # a float32 scale for 32 weights would add a bit to each of them: up to here scales become float16
+
+SEQUENTIAL = "sequential_mse"
+"""The method of weights whose scales are to be chosen by the outputs of their layers, when they are rounded; those of `mse`
+until then."""
 
 
 def scale_weights(hub: Hub, plan: Plan) -> Plan:
@@ -53,7 +58,8 @@ def scale_weights(hub: Hub, plan: Plan) -> Plan:
         elif site.spec.pair_limit is not None:
             params = _paired(weight, site.spec, weight_of(reader))
         else:
-            params = weight_params(weight, site.spec, method=site.method)  # type: ignore[arg-type]
+            method = "mse" if site.method in (SEQUENTIAL, JOINT) else site.method
+            params = weight_params(weight, site.spec, method=method)  # type: ignore[arg-type]
             if stores_float16(site.spec):
                 params = replace(params, scale=float16_scales(params.scale))
         chosen[name] = replace(site, params=params)

@@ -30,7 +30,7 @@ class StageContract:
     resolved one: the stages that run earlier.
     """
 
-    recipe = "int8"
+    recipe: str | Recipe = "int8"
     target = "ort-cpu"
 
     def stage(self, hub: Hub, plan: Plan, stats: Stats) -> Plan:

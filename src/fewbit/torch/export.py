@@ -14,6 +14,7 @@ from fewbit.errors import RecipeError, VerificationError
 from fewbit.flow.common import hub_inputs
 from fewbit.flow.quantize import VERIFY_SAMPLES, QuantizeResult, check_output, finish
 from fewbit.formats.onnx.lower import lower
+from fewbit.formats.torch.modules import evaluated
 from fewbit.measure.compare import OutputComparison
 from fewbit.runtimes.onnxruntime import open_session
 from fewbit.targets import get_target
@@ -65,13 +66,13 @@ def export(
 def against_runtime(
     module: PreparedModule, path: str | Path, samples: Sequence[Mapping[str, np.ndarray[Any, Any]]]
 ) -> list[OutputComparison]:
-    """Each output of an exported model in ONNX Runtime against the module, which counts as the signal."""
+    """Each output of an exported model in ONNX Runtime against the module in evaluation mode, which counts as the signal."""
     session = open_session(path)
     names = module.quantized.graph.output_names
     compared = [OutputComparison(name) for name in names]
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     for sample in samples:
-        with torch.no_grad():
+        with torch.no_grad(), evaluated(module):
             feed = {name: torch.from_numpy(np.array(array)).to(device) for name, array in sample.items()}
             expected = module.quantized(**feed)
         for comparison, ours, theirs in zip(compared, expected, session.run(sample), strict=True):

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as tree
 
 from fewbit.errors import ModelError
+from fewbit.formats.torch.failures import first_line
+from fewbit.formats.torch.safety import refers_to
 from fewbit.graph.atomic import atomic_files
 from fewbit.plan.io import from_dict, to_dict
 from fewbit.plan.plan import Plan
@@ -56,7 +58,9 @@ def load(path: str | Path) -> PreparedModule:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        raise ModelError(f"{path} is no prepared module: {' '.join(str(error).split())[:200]}") from error
+        found = refers_to(error)
+        why = first_line(error) if found is None else f"unpickling it would run Python code, it refers to {found}"
+        raise ModelError(f"{path} is no prepared module: {why}; give what fewbit.torch.save wrote") from error
     if not isinstance(parts, dict) or parts.get(_KEY) != SCHEMA_VERSION:
         found = parts.get(_KEY, "none") if isinstance(parts, dict) else "none"
         raise ModelError(

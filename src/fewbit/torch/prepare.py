@@ -13,9 +13,10 @@ from torch import nn
 from fewbit.data import DataSource
 from fewbit.errors import DataError
 from fewbit.flow.calibrate import Calibrator
-from fewbit.flow.common import hub_inputs, target_for
+from fewbit.flow.common import hub_inputs, is_synthetic, target_for
 from fewbit.flow.opening import import_notes, load
 from fewbit.flow.quantize import check_float, check_sites, effort_named
+from fewbit.flow.synthetic import calibration_source
 from fewbit.graph.hub import Hub
 from fewbit.plan.recipe import Recipe
 from fewbit.progress import SILENT, Progress
@@ -52,8 +53,8 @@ def prepare(
         example_inputs, dynamic_shapes: how a module is exported; see `fewbit.load`.
         recipe, target, effort, limit, exclude: as in `fewbit.quantize`. Codebooks and 8- or 16-bit floats stay as they are
             rounded here; only what reads and follows them learns.
-        data: calibration samples as `fewbit.quantize` takes them, or a tensor, or a loader of batches. Without any the example
-            inputs serve, with a warning.
+        data: calibration samples as `fewbit.quantize` takes them ("synthetic" too), or a tensor, or a loader of batches.
+            Without any the example inputs serve, with a warning.
 
     Raises:
         ModelError: the model cannot be exported or quantized, or the torch executor lacks an operator of it.
@@ -65,7 +66,20 @@ def prepare(
     hub = load(model, example_inputs=example_inputs if is_module else None, dynamic_shapes=dynamic_shapes)
     check_float(hub, model)
     interface = Interface.of_module(model, example_inputs, hub) if is_module else Interface.of_graph(hub)  # type: ignore[arg-type]
-    source, notes = _source(hub, interface, example_inputs, data, limit or level.samples)
+    if is_synthetic(data):
+        source = calibration_source(
+            data,
+            hub,
+            limit=limit,
+            most=level.samples,
+            preprocess=None,
+            purpose="calibration",
+            threads=threads,
+            progress=progress,
+        )
+        notes: list[str] = []
+    else:
+        source, notes = _source(hub, interface, example_inputs, data, limit or level.samples)
     plan = Calibrator(hub, chosen, threads, progress, level, source).plan(Recipe.get(recipe).excluding(exclude))
     check_sites(plan, model)
     plan = replace(plan, notes=(*plan.notes, *import_notes(hub), *notes))

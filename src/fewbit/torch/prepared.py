@@ -30,7 +30,8 @@ class PreparedModule(nn.Module):
     interface: what forward takes and returns. sample: one sample that was calibrated with, to verify exports.
 
     The model is imported in evaluation mode: dropout is gone, and BatchNorm is part of the weights before it, with the
-    statistics that it had. `train()` and `eval()` change nothing. A copy, by deepcopy or pickle, has no hooks of torch.
+    statistics that it had. In evaluation mode sums are rounded as the runtime's kernels do. A copy, by deepcopy or pickle, has
+    no hooks of torch.
     """
 
     def __init__(self, hub: Hub, plan: Plan, interface: Interface, sample: Mapping[str, np.ndarray[Any, Any]]) -> None:

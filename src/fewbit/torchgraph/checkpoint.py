@@ -74,6 +74,8 @@ class Checkpoint:
         other = meta["identity"]
         differ = [key for key in {**identity, **other} if identity.get(key) != other.get(key)]
         if differ:
+            if "recipe" in differ:
+                differ = [key for key in differ if key != "rules"]  # whose text is long, and follows from the name
             told = "; ".join(f"{key} was {other.get(key)}, now {identity.get(key)}" for key in differ)
             raise PlanError(
                 f"checkpoint {path} is of another job: {told}; give the same settings or another --session folder"

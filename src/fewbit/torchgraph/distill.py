@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fewbit.errors import ModelError
 from fewbit.torchgraph.fake_quantize import FakeQuantize
 from fewbit.torchgraph.losses import Loss
 from fewbit.torchgraph.quantized import QuantizedGraph
@@ -106,8 +107,18 @@ class Distiller:
         return total / len(self.held)
 
     def look(self) -> None:
-        """Take down the loss on the held-back samples of the state that the model is in, and go back to the best so far."""
-        self.course.note(self.evaluate(), self.model)
+        """Take down the loss on the held-back samples of the state that the model is in, and go back to the best so far.
+
+        Raises:
+            ModelError: the loss before any training is not a finite number.
+        """
+        loss = self.evaluate()
+        if not self.course.losses and not math.isfinite(loss):
+            raise ModelError(
+                f"the loss on the samples held back is {loss} before any training: nothing can be learned from it; mend "
+                "the loss (--loss), or leave out samples on which the model overflows"
+            )
+        self.course.note(loss, self.model)
         self.model.load_state_dict(self.course.best)
 
     def run(
@@ -120,6 +131,9 @@ class Distiller:
         """Train until the epochs are done, the deadline (of `time.monotonic`) comes, or nothing gets better.
 
         The model is left in its best state on the held-back samples, which may be the one that it came with.
+
+        Raises:
+            ModelError: the loss is no finite number before any training.
         """
         course = self.course
         if not course.losses:

@@ -47,6 +47,11 @@ class Lacking(nn.Module):
         return {"a": x}["b"]  # here
 
 
+class Counted(nn.Module):
+    def forward(self, x: torch.Tensor) -> Any:
+        return {"doubled": x * 2, "count": 3, "nothing": None}
+
+
 def failure(kind: type[InputError], module: nn.Module, *example: Any, **options: Any) -> str:
     with pytest.raises(kind) as caught:
         fewbit.load(module, example_inputs=example, **options)
@@ -93,6 +98,17 @@ def test_example_inputs_of_wrong_sizes() -> None:
     message = failure(DataError, Small(), torch.ones(2, 5))
     assert "Small itself fails on the example inputs at " in message and "networks.py" in message
     assert "mat1 and mat2 shapes cannot be multiplied (2x5 and 4x6)" in message
+
+
+def test_integers_for_layers_that_take_floats() -> None:
+    """The exporter lets them through, and a runtime would refuse the graph."""
+    message = failure(DataError, Small(), torch.ones(2, 4, dtype=torch.int64))
+    assert "Small itself fails on the example inputs at " in message and "must have the same dtype" in message
+
+
+def test_outputs_that_are_no_tensors() -> None:
+    with pytest.raises(ModelError, match=r"^forward returns 3, which is no tensor.* returns the tensors$"):
+        fewbit.load(Counted(), example_inputs=rows(2))
 
 
 def test_example_inputs_that_are_not_those_of_forward() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,8 +24,20 @@ def range_(stats: TensorStats, spec: QSpec, *, through: str = "identity") -> tup
     zero, so their error is x² (Banner et al. 2019, "Post training 4-bit quantization of convolutional networks for
     rapid-deployment", equations 3 to 5, without an assumed distribution).
     """
+    return search(_Error(stats, through), stats, spec)
+
+
+class RangeError(Protocol):
+    """The error of ranges, arrays of low and high ends, over what a tensor held; `usable` where it held anything."""
+
+    usable: bool
+
+    def __call__(self, low: NDArray[np.float64], high: NDArray[np.float64], levels: int) -> NDArray[np.float64]: ...
+
+
+def search(error: RangeError, stats: TensorStats, spec: QSpec) -> tuple[float, float]:
+    """(low, high) of the least error: both ends by turns, over the whole span and then near the best."""
     low, high = min(stats.minimum, 0.0), max(stats.maximum, 0.0)
-    error = _Error(stats, through)
     levels = spec.qmax - spec.qmin
     if low == high or not error.usable:
         return low, high

@@ -56,6 +56,8 @@ class Moments:
     def second(self, *, centred: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(gram, cross); around the means where a bias takes the mean error."""
         gram = self._gram / max(self.count, 1)
+        if centred and self.count < 2:
+            return np.zeros_like(gram), np.zeros_like(gram)  # around itself one vector is nothing, and not its rounding
         if centred:
             gram -= self.mean[:, :, None] * self.mean[:, None, :]
             index = np.arange(gram.shape[-1])

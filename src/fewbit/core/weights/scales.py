@@ -18,7 +18,12 @@ _CHUNK = 1 << 20  # elements worked on at a time, so that temporaries stay small
 
 
 def weight_params(
-    w: NDArray[np.float32], spec: QSpec, *, method: WeightRange = "mse", importance: NDArray[np.floating] | None = None
+    w: NDArray[np.float32],
+    spec: QSpec,
+    *,
+    method: WeightRange = "mse",
+    importance: NDArray[np.floating] | None = None,
+    norm: float = 2.0,
 ) -> QParams:
     """Scale and zero point of every block of a weight.
 
@@ -26,8 +31,10 @@ def weight_params(
         w: float32, any shape.
         spec: dtype, block shape, symmetry.
         method: `absmax` spans the block's extremes; `mse` shrinks them by the ratio that minimizes
-            Σ importance · (w - q(w))² within the block.
+            Σ importance · |w - q(w)|^norm within the block.
         importance: broadcastable to w, such as the mean square of each input channel; None for equal weights.
+        norm: p of the Lp norm of `mse`, squares unless given (Nahshan et al. 2021, "Loss Aware Post-Training Quantization",
+            section 4.1).
 
     Returns:
         parameters on the grid of blocks.
@@ -42,7 +49,7 @@ def weight_params(
         raise InputError("a weight with NaN or infinity cannot be quantized")
     if method == "mse":
         weights = None if importance is None else blocks.split(np.broadcast_to(importance, w.shape))
-        shrink = _best_ratio(rows, weights, low, high, spec)
+        shrink = _best_ratio(rows, weights, low, high, spec, norm)
         low, high = low * shrink, high * shrink
     grid = blocks.grid
     return params_from_range(low.reshape(grid), high.reshape(grid), spec)
@@ -54,8 +61,9 @@ def _best_ratio(
     low: NDArray[np.float32],
     high: NDArray[np.float32],
     spec: QSpec,
+    norm: float,
 ) -> NDArray[np.float32]:
-    """For each row, the share of its extremes that gives the least squared error."""
+    """For each row, the share of its extremes that gives the least error."""
     bits = spec.dtype.bits
     # At 8 bits little is gained below 0.8; the fewer the bits, the more clipping pays.
     ratios = np.linspace(1.0, 0.85 if bits >= 8 else 0.3, 8 if bits >= 8 else 36, dtype=np.float32)
@@ -74,6 +82,8 @@ def _best_ratio(
             np.minimum(q, spec.qmax - zero, out=q)
             q *= scale
             q -= row
+            if norm != 2.0:
+                q = np.abs(q) ** np.float32(norm / 2)
             if weight is None:
                 error = np.einsum("ij,ij->i", q, q)
             else:

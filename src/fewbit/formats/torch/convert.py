@@ -24,13 +24,14 @@ def from_program(program: Any) -> ir.Model:
     """The model of a torch.export.ExportedProgram; its tensors are copies.
 
     Raises:
-        ModelError: it was exported in training mode, or in a dtype that no kernel takes.
+        ModelError: it was exported in training mode, returns what is no tensor, or has a dtype that no kernel takes.
         Exception: what the exporter raises.
     """
     import torch
     from onnxscript.optimizer import optimize_ir
 
     _check_mode(program)
+    _check_outputs(program)
     for name, tensor in program.state_dict.items():
         if tensor.dtype == torch.bfloat16:
             raise ModelError(
@@ -40,6 +41,18 @@ def from_program(program: Any) -> ir.Model:
     model: ir.Model = made.model  # type: ignore[union-attr]
     optimize_ir(model, should_fold=_should_fold)
     return _owned(model)
+
+
+def _check_outputs(program: Any) -> None:
+    """Raise ModelError for numbers and the like beside the tensors that are returned; None is left out of the graph."""
+    from torch.export.graph_signature import ConstantArgument
+
+    for spec in program.graph_signature.output_specs:
+        if isinstance(spec.arg, ConstantArgument) and spec.arg.value is not None:
+            raise ModelError(
+                f"forward returns {spec.arg.value!r}, which is no tensor, and a graph gives tensors alone: wrap the module in "
+                "one that returns the tensors"
+            )
 
 
 def from_script(script: Any, arguments: Mapping[str, Any], axes: Mapping[str, Mapping[int, str]]) -> ir.Model:

@@ -115,6 +115,8 @@ def _module(module: Any, label: str, example: Any, asked: Any) -> Imported:
         except Exception as error:
             _check_example(module, bound, label)
             raise export_error(error, label) from error
+        if any(not x.is_floating_point() for x in _tensors(bound)):
+            _check_example(module, bound, label)  # export lets integers through to layers that take floats
     return Imported(model, notes + more)
 
 
@@ -182,6 +184,13 @@ def _named(program: Any, inputs: Sequence[str] = ()) -> ir.Model:
         value.name = name
     name_by_modules(model, outputs_of(program))
     return model
+
+
+def _tensors(bound: inspect.BoundArguments) -> list[Any]:
+    import torch
+    from torch.utils import _pytree as tree
+
+    return [leaf for leaf in tree.tree_leaves((bound.args, bound.kwargs)) if isinstance(leaf, torch.Tensor)]
 
 
 def _check_example(module: Any, bound: inspect.BoundArguments, label: str) -> None:

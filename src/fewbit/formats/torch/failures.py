@@ -16,6 +16,7 @@ from fewbit.errors import ModelError
 _OPERATOR = re.compile(r"op='([\w.]+)'|UnsupportedOperatorException: ([\w.]+?)(?:\.default)?$", re.MULTILINE)
 _PLACE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")
 _LONGEST = 200
 
 _OF_OTHERS = ("torch", "onnxscript", "onnx_ir", "fewbit")
@@ -102,5 +103,5 @@ def _shown(file: str, line: int | str | None) -> str:
 
 def first_line(text: BaseException | str) -> str:
     """The first line of an error or its text, cut where it is long."""
-    line = next(iter(str(text).strip().splitlines()), type(text).__name__)
+    line = next(iter(_COLOURS.sub("", str(text)).strip().splitlines()), type(text).__name__)
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"

@@ -72,16 +72,22 @@ def unpickle(source: Path | io.BytesIO, label: str, *, allow_pickle: bool, where
     try:
         return torch.load(source, map_location="cpu", weights_only=not allow_pickle)
     except UnpicklingError as error:
-        found = _GLOBAL.search(str(error))
+        found = refers_to(error)
         if allow_pickle or not found:
             why = str(error).rpartition(_UNPICKLER)[2]
             raise ModelError(f"{name} is damaged, or torch.save did not write it: {_first_line(why)}") from error
         raise ModelError(
-            f"{name} is refused: unpickling it would run Python code, it refers to {found[1]}; save the weights alone "
+            f"{name} is refused: unpickling it would run Python code, it refers to {found}; save the weights alone "
             f"(torch.save(module.state_dict(), ...)) or export the module (torch.export.save), or {OPT_IN}"
         ) from error
     except Exception as error:
         raise ModelError(f"{name} is damaged, or needs code that is not here: {_first_line(str(error))}") from error
+
+
+def refers_to(error: Exception) -> str | None:
+    """The Python object that a pickle wanted, by an error of torch.load that refused it; None for other errors."""
+    found = _GLOBAL.search(str(error))
+    return found[1] if found else None
 
 
 def check_archive(path: Path) -> None:

@@ -47,8 +47,11 @@ def _fold(hub: Hub, node: ir.Node) -> tuple[bool, str]:
     if before_reason is None:
         hub.normals[name] = Normal(normal.mean, np.abs(normal.std))
         return True, "folded into the node before it"
+    source = str(node.inputs[0].name)  # type: ignore[union-attr]
+    mean, variance = (np.asarray(hub.constant(node.inputs[i]), np.float64).reshape(-1) for i in (3, 4))
     after_reason = _into_consumer(hub, node, factor, shift)
     if after_reason is None:
+        hub.normals.setdefault(source, Normal(mean, np.sqrt(variance)))
         return True, "folded into the node after it"
     return False, f"{before_reason}; {after_reason}"
 

@@ -1,7 +1,8 @@
 """Nodes that compute with constants alone are computed once, by ONNX Runtime, and replaced by the result.
 
 All of them run in one session. Not folded: random operators, operators outside ONNX's domain, quantize and dequantize
-(the compressed form is wanted), and whatever would make the model more than 1 MB larger or untie a shared weight.
+(the compressed form is wanted), whatever would make the model more than 1 MB larger, and what would untie a weight: a second
+form of one that a layer reads as it is. Layers that read the same form, each by a node of its own, share its result.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def apply(hub: Hub) -> list[RuleOutcome]:
             known.update({output: _bytes(output) for output in node.outputs})
         else:
             outcomes.append(RuleOutcome(NAME, str(node.name), False, obstacle))
+    _share(nodes)
     try:
         outcomes += _fold(hub, nodes)
     except _CannotRunError:
@@ -62,6 +64,23 @@ def apply(hub: Hub) -> list[RuleOutcome]:
                 except _CannotRunError as error:
                     outcomes.append(RuleOutcome(NAME, str(node.name), False, f"cannot be run: {error}"))
     return outcomes
+
+
+def _share(nodes: list[ir.Node]) -> None:
+    """Let the readers of nodes that compute the same read the first of them: two copies of a tied weight would be two."""
+    import onnx
+
+    first: dict[bytes, ir.Node] = {}
+    for node in nodes:
+        proto = onnx.NodeProto()
+        ir.serde.serialize_node_into(proto, node)
+        proto.ClearField("name")
+        wanted = [bool(name) for name in proto.output]
+        del proto.output[:]
+        one = first.setdefault(bytes(wanted) + proto.SerializeToString(), node)
+        if one is not node and not any(output.is_graph_output() for output in node.outputs):
+            for output, same in zip(node.outputs, one.outputs, strict=True):
+                output.replace_all_uses_with(same)
 
 
 def _fold(hub: Hub, nodes: list[ir.Node]) -> list[RuleOutcome]:
@@ -106,9 +125,24 @@ def _obstacle(hub: Hub, node: ir.Node, known: dict[ir.Value, int]) -> str | None
     result = sum(_bytes(output) for output in node.outputs if output.name)
     if result < 0 and (node.op_type in _GROWING or total > _SMALL):
         return "the size of its result is not known"
+    tied = next((v for v in node.inputs if v is not None and _is_weight_elsewhere(node, v, result, known)), None)
+    if tied is not None:
+        return f"{tied.name!r} is a weight of another layer as it is, and would not be the same one any more"
     if result > total + MAX_GROWTH and not _widens(node, result, total):
         return f"it would grow the model from {total} to {result} bytes"
     return None
+
+
+def _is_weight_elsewhere(node: ir.Node, value: ir.Value, result: int, known: dict[ir.Value, int]) -> bool:
+    """Whether a layer reads a constant of which a node makes another form, of no fewer bytes."""
+    size = known[value] if value.const_value is None else value.const_value.nbytes
+    if result < size or len(shape_of(value) or ()) < 2:
+        return False
+    readers = (use.node for use in value.uses() if use.node is not node and not known.keys() & set(use.node.outputs))
+    return any(
+        category_of(reader) == "heavy" or (reader.op_type == "Gather" and reader.inputs[0] is value)
+        for reader in readers
+    )
 
 
 def _widens(node: ir.Node, result: int, total: int) -> bool:
