@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from onnx import TensorProto
 
-from fewbit.graph.answers import Squash, decisions, squashed_outputs
+from fewbit.graph.answers import Squash, decisions, next_tokens, squashed_outputs
 from fewbit.graph.load import load
 from tests.models import Builder
 
@@ -47,3 +48,18 @@ def test_decisions_are_softmaxes_and_dense_heads(tmp_path: Path, last: str, shap
         b.node(op, [dense], "y")
     hub = load(b.save(tmp_path / "m.onnx", {"x": (1, 6)}, ["y"]))
     assert decisions(hub) == found
+
+
+def test_an_autoencoder_decides_nothing(tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Gemm", [b.node("Gemm", ["x", b.weight(6, 2)]), b.weight(2, 6)], "y")
+    assert decisions(load(b.save(tmp_path / "m.onnx", {"x": ("N", 6)}, ["y"]))) == set()
+
+
+@pytest.mark.parametrize(("width", "found"), [(11, {"y"}), (12, set())])
+def test_scores_of_the_next_token_are_as_wide_as_the_table(tmp_path: Path, width: int, found: set[str]) -> None:
+    b = Builder()
+    hidden = b.node("Tanh", [b.node("Gather", [b.weight(11, 6), "ids"])])
+    b.node("MatMul", [hidden, b.weight(6, width)], "y")
+    path = b.save(tmp_path / "m.onnx", {"ids": (1, 8)}, ["y"], dtypes={"ids": TensorProto.INT64})
+    assert next_tokens(load(path)) == found

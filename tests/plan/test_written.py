@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from onnx import TensorProto
 
 from fewbit.capture.collect import fetch
 from fewbit.graph.load import load
@@ -55,3 +56,17 @@ def test_without_biases_in_the_plan_nothing_changes(tmp_path: Path) -> None:
     (was,), (now,) = fetch(hub, ["y"], [feed]), fetch(written, ["y"], [feed])
     np.testing.assert_allclose(was["y"], now["y"], rtol=1e-6)
     assert all(written.constant(written.value(name)) is not None for name in names.values())
+
+
+def test_an_embedding_has_no_bias(tmp_path: Path) -> None:
+    b = Builder()
+    rows = b.node("Gather", [b.weight(64, 32), "ids"], "rows")
+    b.node("Add", [b.node("MatMul", [rows, b.weight(32, 32)]), b.weight(32)], "y")
+    path = b.save(tmp_path / "m.onnx", {"ids": (1, 4)}, ["y"], dtypes={"ids": TensorProto.INT64})
+    hub = load(path, normalize=False)
+    plan = resolve(hub, Recipe.get("int4-weights"), get_target("ort-cpu"))
+    written, names = with_biases(hub, plan)
+    assert {plan.nodes[str(n.name)].weight is not None for n in hub.nodes() if n.op_type in ("Gather", "MatMul")} == {
+        True
+    }
+    assert len(names) == 1 and all(len(n.inputs) == 2 for n in written.nodes())

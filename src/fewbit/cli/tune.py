@@ -34,10 +34,21 @@ def command(
     ] = "standard",
     time_limit: Annotated[
         str | None,
-        typer.Option("--time", metavar="15m", show_default=False, help="For everything; as many epochs as fit."),
+        typer.Option(
+            "--time", metavar="15m", show_default=False, help="For everything (with --resume: for this call)."
+        ),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, show_default=False, help="Passes over the samples (20).")
+    ] = None,
+    block_updates: Annotated[
+        int | None,
+        typer.Option(
+            "--block-updates",
+            min=0,
+            show_default=False,
+            help="Of each block, before the whole learns; 0 for none (300).",
+        ),
     ] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Samples an update.")] = 32,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the order of samples and of those held back.")] = 0,
@@ -73,6 +84,7 @@ def command(
         preprocess=preprocess,
         effort=effort,
         epochs=epochs,
+        block_updates=block_updates,
         time_limit=time_limit,
         batch=batch,
         seed=seed,

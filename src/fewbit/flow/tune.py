@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fewbit.callables import call_user_code, load_callable
 from fewbit.data import DataSource, open_source
 from fewbit.errors import ModelError, OutputError, PlanError, RecipeError
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     import torch
 
+    from fewbit.torchgraph.checkpoint import Checkpoint
     from fewbit.torchgraph.distill import Course, Distiller
     from fewbit.torchgraph.losses import Loss
     from fewbit.torchgraph.quantized import QuantizedGraph
@@ -41,7 +44,12 @@ _HELD_BACK = 0.1  # of the samples, to judge by
 _MEMORY = 1 << 29  # bytes of samples and targets that stay in memory
 _RESERVE = 0.04  # of a time limit, for the export and its verification
 _LEAST_RESERVE = 2.0  # seconds
-_WARM_STEPS = 2  # timed to find how many epochs fit a time limit
+_WARM_STEPS = 2  # timed to find what fits a time limit
+_BLOCK_SHARE = 0.3  # of the time that training has, for the blocks
+_BLOCK_SAMPLES = 1024  # as BRECQ and QDrop use
+_BLOCK_HELD = 256  # samples held back that blocks are judged by
+DEFAULT_UPDATES = 300  # for each block
+_LEAST_UPDATES, _MOST_UPDATES = 100, 1000
 DEFAULT_EPOCHS = 20
 PATIENCE = 10  # epochs without a better loss
 
@@ -52,13 +60,16 @@ class TuneResult:
 
     quantized: the exported model with its evidence, as `quantize` gives it.
     start, end: loss in the runtime on the held-back samples: of the plan before training, and of the one that is exported.
-    losses: simulated, on the held-back samples: before training, then after each epoch.
+    losses: simulated, on the held-back samples: before training, after reconstruction where there was some, after each epoch.
+    blocks: for each block that was reconstructed the error of its outputs on held-back samples before and after, in parts of
+        the mean square of the float outputs (the loss, where they are those of the graph).
     """
 
     quantized: QuantizeResult
     start: float
     end: float
     losses: Sequence[float]
+    blocks: Sequence[tuple[float, float]]
     samples: int
     held_back: int
     notes: Sequence[str]
@@ -75,6 +86,7 @@ class TuneResult:
                 "start_loss": finite_or_none(self.start),
                 "end_loss": finite_or_none(self.end),
                 "losses": [finite_or_none(loss) for loss in self.losses],
+                "blocks": [[finite_or_none(error) for error in errors] for errors in self.blocks],
                 "samples": self.samples,
                 "held_back": self.held_back,
             },
@@ -85,17 +97,27 @@ class TuneResult:
 
 @dataclass
 class _Job:
-    """What the steps of one run share."""
+    """What the steps of one run share. checkpoint: the file of the session; found: what stood there to go on from."""
 
     hub: Hub
     device: torch.device
     batch: int
+    epochs: int | None
+    updates: int | None
     seed: int
     progress: Progress
     deadline: float
-    session: Path | None
-    identity: Mapping[str, Any]
+    identity: dict[str, Any]
+    checkpoint: Path | None
+    found: Checkpoint | None = None
     notes: list[str] = field(default_factory=list)
+
+    def keep(self, stage: str, state: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+        """Write a checkpoint, if there is a session."""
+        from fewbit.torchgraph.checkpoint import Checkpoint
+
+        if self.checkpoint is not None:
+            Checkpoint(self.identity, stage, state, tensors).save(self.checkpoint)
 
 
 def tune(
@@ -109,6 +131,7 @@ def tune(
     preprocess: str | None = None,
     effort: str = "standard",
     epochs: int | None = None,
+    block_updates: int | None = None,
     time_limit: str | float | None = None,
     batch: int = 32,
     seed: int = 0,
@@ -131,12 +154,13 @@ def tune(
         limit: how many samples to use (all).
         effort: of the quantization before the training.
         epochs: passes over the samples; 20 where neither they nor a time limit are given.
-        time_limit: seconds, or `90s`, `15m`, `1.5h`, for everything: the epochs that fit are trained. The result then depends
-            on the speed of the machine.
+        block_updates: for each block, before the whole network learns; 0 for none. 300 where no time limit is given.
+        time_limit: seconds, or `90s`, `15m`, `1.5h`, for everything: what fits is trained. The result then depends on the
+            speed of the machine. With resume it is what this call may take, whatever was spent before.
         batch: samples an update. Those of models whose first axis is fixed run one by one, and their gradients add up.
         loss: instead of distillation, a callable or `FILE.py:NAME`: (outputs, float outputs, labels) → one number, with
             torch tensors by output name and the labels that the source yielded.
-        session: a folder for checkpoints after every epoch. resume: go on from the one that is there.
+        session: a folder for checkpoints after every block and epoch. resume: go on from the one that is there.
         device: `auto` (CUDA where there is some), `cpu` or `cuda`.
         threads: of the runtime and of torch.
 
@@ -150,6 +174,8 @@ def tune(
     for name, value in (("batch", batch), ("epochs", epochs)):
         if value is not None and value < 1:
             raise RecipeError(f"{name} must be at least 1, given {value}")
+    if block_updates is not None and block_updates < 0:
+        raise RecipeError(f"block_updates must be at least 0, given {block_updates}")
     if effort not in EFFORTS:
         raise RecipeError(f"effort {effort!r} does not exist; use {', '.join(EFFORTS)}")
     hub = load(open_models([model], ImportOptions(), None if is_synthetic(data) else data)[0])
@@ -180,29 +206,23 @@ def tune(
         "recipe": wanted.name,
         "rules": str(wanted.rules),
         "target": chosen.name,
-        "samples": limit,
         "batch": batch,
         "epochs": epochs,
+        "block_updates": block_updates,
         "seed": seed,
         "effort": effort,
     }
     reserve = 0.0 if math.isinf(allowed) else max(_RESERVE * allowed, _LEAST_RESERVE)
-    job = _Job(
-        hub,
-        place,
-        batch,
-        seed,
-        progress,
-        started + allowed - reserve,
-        folder,
-        identity,
-    )
-    start = _start(job, wanted, chosen, source, effort, threads, resume)
+    deadline = started + allowed - reserve
+    path = None if folder is None else folder / "checkpoint.safetensors"
+    job = _Job(hub, place, batch, epochs, block_updates, seed, progress, deadline, identity, path)
     with training.threads(threads), training.gather(hub, source, _MEMORY, progress, threads) as samples:
+        identity["samples"] = samples.fingerprint()
+        start = _start(job, wanted, chosen, source, effort, threads, resume)
         train, held = training.split(len(samples), _HELD_BACK, seed)
         graph = training.prepare(hub, start, place)
         judged = training.loss_for(hub, samples, _user_loss(loss))
-        course = _train(job, graph, samples, train, held, judged, epochs, resume)
+        course, blocks = _train(job, graph, samples, train, held, judged)
         plan = graph.plan()
         before, after = (training.runtime_loss(judged, hub, p, samples, held, threads) for p in (start, plan))
     if not after < before:
@@ -226,7 +246,7 @@ def tune(
     if course.stopped:
         job.notes.append(f"training ended after {course.epoch} epochs: {course.stopped}; the best state is kept")
     return TuneResult(
-        result, before, after, course.losses, len(samples), len(held), job.notes, time.monotonic() - started
+        result, before, after, course.losses, blocks, len(samples), len(held), job.notes, time.monotonic() - started
     )
 
 
@@ -234,9 +254,13 @@ def _start(
     job: _Job, recipe: Recipe, target: Target, source: DataSource, effort: str, threads: int, resume: bool
 ) -> Plan:
     """The plan that training begins with; that of the session where one goes on."""
-    path = None if job.session is None else job.session / "start.plan.json"
-    if resume and path is not None and path.exists():
-        return _started(path, job.hub)
+    from fewbit.torchgraph.checkpoint import Checkpoint
+
+    path = None if job.checkpoint is None else job.checkpoint.parent / "start.plan.json"
+    if resume and path is not None and job.checkpoint is not None and job.checkpoint.exists():
+        plan = _started(path, job.hub)
+        job.found = Checkpoint.load(job.checkpoint, job.identity)
+        return plan
     level = EFFORTS[effort]
     some = open_source(source, inputs=hub_inputs(job.hub), limit=level.samples)
     plan = Calibrator(job.hub, target, threads, job.progress, level, some).plan(recipe)
@@ -244,6 +268,7 @@ def _start(
         raise ModelError(f"recipe {recipe.name} quantizes nothing in this model, so there is nothing to train")
     if path is not None:
         plan.save(str(path))
+        job.keep("start", {}, {})
     return plan
 
 
@@ -259,17 +284,9 @@ def _started(path: Path, hub: Hub) -> Plan:
 
 
 def _train(
-    job: _Job,
-    graph: QuantizedGraph,
-    samples: Samples,
-    train: Sequence[int],
-    held: Sequence[int],
-    loss: Loss,
-    epochs: int | None,
-    resume: bool,
-) -> Course:
-    """Distill, with a checkpoint after every epoch."""
-    from fewbit.torchgraph.checkpoint import Checkpoint
+    job: _Job, graph: QuantizedGraph, samples: Samples, train: Sequence[int], held: Sequence[int], loss: Loss
+) -> tuple[Course, list[tuple[float, float]]]:
+    """Reconstruct the blocks, then distill, with checkpoints; how the latter went, and the errors of blocks."""
     from fewbit.torchgraph.distill import Distiller, Rates
 
     distiller = Distiller(
@@ -278,42 +295,88 @@ def _train(
         train,
         held,
         loss,
-        epochs=epochs or DEFAULT_EPOCHS,
+        epochs=job.epochs or DEFAULT_EPOCHS,
         batch=job.batch,
         rates=Rates(),
         seed=job.seed,
         patience=PATIENCE,
         device=job.device,
     )
-    path = None if job.session is None else job.session / "distill.safetensors"
-    if resume and path is not None and path.exists():
-        found = Checkpoint.load(path, job.identity)
-        distiller.restore(found.state, found.tensors)
-    elif epochs is None and not math.isinf(job.deadline):
-        distiller.epochs = _fitting(distiller, job.deadline)
-
-    def keep(_: Course) -> None:
-        if path is not None:
-            state, tensors = distiller.state()
-            Checkpoint(job.identity, "distill", state, tensors).save(path)
-
+    if job.found is not None and job.found.stage == "distill":
+        distiller.restore(job.found.state, job.found.tensors)
+        errors = [(before, after) for before, after in job.found.state["blocks"]]
+    else:
+        distiller.look()
+        errors = _reconstruct(job, distiller)
+        for layer in graph.layers.values():  # weights that lie between integers would move before gradients agree
+            graph.settle(layer)
+        if job.epochs is None and not math.isinf(job.deadline):
+            distiller.epochs = _fitting(distiller, job.deadline)
     left = (distiller.epochs - distiller.course.epoch) * distiller.steps_per_epoch
     with job.progress.task("training", left) as advance:
 
         def told(course: Course) -> None:
-            keep(course)
+            state, tensors = distiller.state()
+            job.keep("distill", {**state, "blocks": errors}, tensors)
             job.progress.note(f"epoch {course.epoch} of {distiller.epochs}: loss {course.losses[-1]:.4g}")
 
-        return distiller.run(deadline=job.deadline, advance=advance, after_epoch=told)
+        return distiller.run(deadline=job.deadline, advance=advance, after_epoch=told), errors
+
+
+def _reconstruct(job: _Job, distiller: Distiller) -> list[tuple[float, float]]:
+    """Reconstruct the blocks; the network is left in the better state, as its loss on the held-back samples is."""
+    from fewbit.torchgraph.reconstruct import ReconstructionRates, Reconstructor
+
+    deadline, left = math.inf, job.deadline - time.monotonic()
+    updates = DEFAULT_UPDATES if job.updates is None else job.updates
+    if not math.isinf(left):
+        deadline = time.monotonic() + _BLOCK_SHARE * left
+        if job.updates is None:
+            fit = int(_BLOCK_SHARE * left / _step_time(distiller))
+            updates = min(_MOST_UPDATES, fit) if fit >= _LEAST_UPDATES else 0
+    if updates == 0:
+        return []
+    chosen = np.random.default_rng(job.seed).permutation(distiller.train)[:_BLOCK_SAMPLES].tolist()
+    reconstructor = Reconstructor(
+        distiller.model,
+        distiller.samples,
+        chosen,
+        distiller.held[:_BLOCK_HELD],
+        iterations=updates,
+        loss=distiller.loss,
+        batch=job.batch,
+        rates=ReconstructionRates(),
+        seed=job.seed,
+        device=job.device,
+    )
+    if job.found is not None and job.found.stage == "blocks":
+        reconstructor.restore(job.found.state, job.found.tensors)
+    blocks = len(reconstructor.blocks)
+    with job.progress.task("blocks", (blocks - len(reconstructor.errors)) * updates) as advance:
+
+        def told() -> None:
+            job.keep("blocks", *reconstructor.state())
+            before, after = reconstructor.errors[-1]
+            job.progress.note(f"block {len(reconstructor.errors)} of {blocks}: error {before:.4g}, then {after:.4g}")
+
+        reconstructor.run(deadline=deadline, advance=advance, after_block=told)
+    job.notes.extend(reconstructor.notes)
+    distiller.look()
+    return reconstructor.errors
+
+
+def _step_time(distiller: Distiller) -> float:
+    """Seconds that an update takes."""
+    distiller.rehearse(1)
+    begun = time.monotonic()
+    distiller.rehearse(_WARM_STEPS)
+    return (time.monotonic() - begun) / _WARM_STEPS
 
 
 def _fitting(distiller: Distiller, deadline: float) -> int:
     """How many epochs fit before a deadline; one at least."""
-    begun = time.monotonic()
-    distiller.rehearse(_WARM_STEPS)
-    step = (time.monotonic() - begun) / _WARM_STEPS
     # a pass forward takes a third of a step
-    epoch = step * (distiller.steps_per_epoch + len(distiller.held) / distiller.batch / 3)
+    epoch = _step_time(distiller) * (distiller.steps_per_epoch + len(distiller.held) / distiller.batch / 3)
     return max(1, int((deadline - time.monotonic()) / epoch))
 
 

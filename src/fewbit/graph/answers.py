@@ -36,15 +36,38 @@ def squashed_outputs(hub: Hub) -> dict[str, Squash]:
 
 
 def decisions(hub: Hub) -> set[str]:
-    """The graph outputs whose highest value is likely to be the answer: what a Softmax or a dense layer makes."""
-    found = set()
+    """The graph outputs whose highest value is likely to be the answer: what a Softmax or a dense layer makes.
+
+    A dense layer that gives as many numbers as the graph is given reconstructs its input, and chooses nothing.
+    """
+    found, given = (
+        set(),
+        {tuple(info.shape[1:]) for info in hub.inputs if info.shape is not None and len(info.shape) == 2},
+    )
     for value in hub.graph.outputs:
         node = value.producer()
         shape = hub.shape(value)
         if node is None or not shape or (isinstance(shape[-1], int) and shape[-1] < 2):
             continue
         last = node.op_type == "Softmax" and node.attributes.get_int("axis", -1) in (-1, len(shape) - 1)
-        if last or (len(shape) == 2 and _is_head(node)):
+        if last or (len(shape) == 2 and tuple(shape[1:]) not in given and _is_head(node)):
+            found.add(str(value.name))
+    return found
+
+
+def next_tokens(hub: Hub) -> set[str]:
+    """The graph outputs that are scores of the next token: a dense layer as wide as the table that numbers given
+    to the graph pick rows of."""
+    inputs = set(hub.graph.inputs)
+    widths = {
+        weight.shape[weight.out_axis]
+        for node in hub.nodes()
+        if node.op_type == "Gather" and node.inputs[1] in inputs and (weight := weight_of(node)) is not None
+    }
+    found = set()
+    for value in hub.graph.outputs:
+        node, shape = value.producer(), hub.shape(value)
+        if node is not None and shape and len(shape) > 2 and shape[-1] in widths and _is_head(node):
             found.add(str(value.name))
     return found
 

@@ -11,6 +11,7 @@ from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
 from fewbit.plan.plan import Plan, SitePlan
 
+_BIASED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Inputs that carry no data: shapes, indices, pads, bounds.
 _DATA_INPUTS = {"Concat": None, "Add": 2, "Mul": 2, "Sub": 2, "Div": 2, "Max": None, "Min": None, "Sum": None}
 
@@ -99,8 +100,8 @@ def node_bias(hub: Hub, node: ir.Node) -> NDArray[np.float64] | None:
     """The constant bias that a Conv, Gemm or MatMul has or could be given, one value an output channel; None where there
     is none and none can be given (a MatMul that no addition follows), or where it is no such constant."""
     weight = weight_of(node)
-    if weight is None:
-        return None
+    if weight is None or node.op_type not in _BIASED:
+        return None  # a third input of another operator (Gather has none, of an LSTM it is a weight) is no bias
     width = weight.shape[weight.out_axis]
     if node.op_type == "MatMul":
         add = bias_add(node)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fewbit.errors import DataError
-from fewbit.graph.answers import decisions, squashed_outputs
+from fewbit.graph.answers import decisions, next_tokens, squashed_outputs
 from fewbit.graph.hub import Hub
 
 Loss = Callable[[dict[str, Tensor], dict[str, Tensor], list[Any]], Tensor]
@@ -23,16 +23,16 @@ _SURE = 2.0**-24  # float32 holds nothing between this far below 1 and 1
 class Distillation:
     """The loss of knowledge distillation (Hinton et al. 2015, equation 1, temperature 1), the mean over outputs.
 
-    Scores whose highest is the answer, and probabilities that a Softmax or Sigmoid makes: the Kullback-Leibler divergence of
-    the model's distribution from the float model's, in nats. Other outputs: the squared error over the mean square of the
-    float output.
+    Scores whose highest is the answer, those of the next token, and probabilities that a Softmax or Sigmoid makes: the
+    Kullback-Leibler divergence of the model's distribution from the float model's, in nats. Other outputs: the squared error
+    over the mean square of the float output.
 
     Args:
         power: output → the mean square of what the float model gives there, over all samples.
     """
 
     def __init__(self, hub: Hub, power: Mapping[str, float]) -> None:
-        squashed, scores = squashed_outputs(hub), decisions(hub)
+        squashed, scores = squashed_outputs(hub), decisions(hub) | next_tokens(hub)
         self._losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
         for output in hub.outputs:
             name = output.name

@@ -26,104 +26,13 @@ from fewbit.stages.scale_weights import stores_float16
 from fewbit.torchgraph.elementwise import IntegerPair
 from fewbit.torchgraph.fake_quantize import FakeQuantize
 from fewbit.torchgraph.module import GraphModule, to_torch
+from fewbit.torchgraph.scaled import RoundedBias, Scaled, ScaledWeight, Sums
 
 # Of a step. Latent weights start at most so far from the integers of the plan: those that were not rounded to the nearest
 # would otherwise start where the first updates move them back (the loss of ResNet-20 at 2 bits rose several times over in
 # 15 updates at 0.49).
 _WITHIN = 0.25
 _BIAS_FORMS = ("integer", "dynamic", "weight_only", "storage")  # whose biases the lowering takes from the plan
-_INT32 = 2.0**31 - 1
-
-
-class Scaled(nn.Module):
-    """Fake quantization of a tensor in balanced units: multiplied by factors before, divided by them after.
-
-    sums: of a tensor that an integer kernel makes; in evaluation mode it is rounded as that kernel does, number for number.
-    """
-
-    factors: Tensor | None
-
-    def __init__(self, quantize: FakeQuantize, factors: NDArray[np.float32] | None) -> None:
-        super().__init__()
-        self.quantize = quantize
-        self.sums: Sums | None = None
-        self.register_buffer("factors", None if factors is None else torch.from_numpy(np.array(factors, np.float32)))
-
-    def _relative(self, x: Tensor) -> Tensor:
-        """A weight follows its step, so that its integers stay: the gradient of the step is then that of what the runtime
-        computes. (LSQ's supposes that integers move when the step does; latent weights that start near theirs do not.)"""
-        if self.quantize.shape is None:
-            return x
-        step = self.quantize.step if self.quantize.enabled else self.quantize.step.detach()  # off, no step is learned
-        return x * self.quantize.expand(step)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self._relative(x)
-        balanced = x if self.factors is None else x * self.factors
-        quantized = self.quantize(balanced)
-        if self.sums is not None and not self.training and self.quantize.enabled:
-            quantized = quantized + (self.sums.rounded(balanced, self.quantize) - quantized).detach()
-        return quantized if self.factors is None else quantized / self.factors
-
-    def integers(self, x: Tensor) -> Tensor:
-        """The integers that stand for x, as float32."""
-        x = self._relative(x)
-        return self.quantize.integers(x if self.factors is None else x * self.factors)
-
-    def real(self, integers: Tensor) -> Tensor:
-        """The values that integers stand for, float32, without gradients."""
-        with torch.no_grad():
-            scale, zero = self.quantize.expand(self.quantize.scale()), self.quantize.expand(self.quantize.zeros())
-            real = (integers.to(torch.float32) - zero) * scale
-            return real if self.factors is None else real / self.factors
-
-
-@dataclass(frozen=True, eq=False)
-class Sums:
-    """The sums of products of integers in a kernel of ONNX Runtime (QLinearConv, QGemm): their step is that of the input times
-    that of the weights, one for each output channel.
-
-    edge: quantizes the input, whose scale is `factor` times that. weight: quantizes the weight. axis: of the output channels.
-    """
-
-    edge: FakeQuantize
-    factor: float
-    weight: FakeQuantize
-    axis: int
-
-    def step(self) -> Tensor:
-        return (self.edge.scale().double() * self.factor).float() * self.weight.scale().reshape(-1)
-
-    def rounded(self, x: Tensor, target: FakeQuantize) -> Tensor:
-        """The values of sums, given as real numbers, as the kernel rounds them for `target`, without gradients.
-
-        MLAS multiplies a sum, as float32, by step / scale of the output, where `FakeQuantize` divides a real number: that
-        sends one value in 10⁵ to the next integer. The sums are found again by rounding, which float32 allows up to 2²².
-        """
-        with torch.no_grad():
-            step, scale, zero = self.step(), target.scale(), target.zeros()
-            shape = [-1 if axis == self.axis % x.dim() else 1 for axis in range(x.dim())]
-            sums, factor = (x / step.reshape(shape)).round_(), (step / scale).reshape(shape)
-            return sums.mul_(factor).round_().clamp_(target.spec.qmin - zero, target.spec.qmax - zero).mul_(scale)
-
-
-class RoundedBias(nn.Module):
-    """A bias as the accumulator of an integer kernel holds it: int32, at the scale of input times weight; gradients pass."""
-
-    out: Tensor | None
-
-    def __init__(self, sums: Sums, out: NDArray[np.float32] | None) -> None:
-        super().__init__()
-        self.sums = sums
-        self.register_buffer("out", None if out is None else torch.from_numpy(np.array(out, np.float32)))
-
-    def forward(self, bias: Tensor) -> Tensor:
-        with torch.no_grad():
-            scale = self.sums.step().double()
-            real = bias.double() if self.out is None else bias.double() / self.out
-            rounded = (real / scale).round_().clamp_(-_INT32, _INT32) * scale
-            error = (rounded if self.out is None else rounded * self.out).to(bias.dtype) - bias
-        return bias + error
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,7 +42,7 @@ class Layer:
 
     node: ir.Node
     weight: Weight
-    quantize: Scaled
+    quantize: ScaledWeight
     bias: str | None
 
 
@@ -164,7 +73,7 @@ class QuantizedGraph(nn.Module):
         for name, edge in plan.edges().items():
             if edge.params is not None:
                 self._add_edge(name, edge, shared, learn_offsets)
-        weights: dict[str, Scaled] = {}
+        weights: dict[str, ScaledWeight] = {}
         for node in hub.nodes():
             weight = weight_of(node)
             site = None if weight is None else plan.constants().get(weight.name)
@@ -183,6 +92,13 @@ class QuantizedGraph(nn.Module):
     def learned(self) -> set[str]:
         """Names of the weights that have a step to learn."""
         return {layer.weight.name for layer in self.layers.values()}
+
+    def settle(self, layer: Layer) -> None:
+        """Move the latent weights of a layer to the integers that they are rounded to, and end soft rounding."""
+        weight = self.graph.weights()[layer.weight.name]
+        with torch.no_grad():
+            weight.copy_(layer.quantize.latent(layer.quantize.integers(weight)))
+        layer.quantize.soft = None
 
     def run(self, feeds: Mapping[str, Tensor], outputs: Sequence[str]) -> dict[str, Tensor]:
         """Some values of the quantized model from others; see `GraphModule.run`."""
@@ -236,7 +152,7 @@ class QuantizedGraph(nn.Module):
         return [site] if site.group is None else [s for s in edges if s.group == site.group]
 
     def _add_weight(
-        self, node: ir.Node, weight: Weight, site: SitePlan, bias: str | None, added: dict[str, Scaled]
+        self, node: ir.Node, weight: Weight, site: SitePlan, bias: str | None, added: dict[str, ScaledWeight]
     ) -> None:
         """Hook a weight that is learned; a bias of the node is learned with it where the lowering takes it."""
         assert site.params is not None
@@ -255,7 +171,7 @@ class QuantizedGraph(nn.Module):
                 off = balanced_weight(self.hub, self.source, node, weight.value) - nearest
                 latent = (nearest + np.clip(off, -_WITHIN * step, _WITHIN * step)) / factors
                 self.graph.weights()[weight.name].copy_(torch.from_numpy(np.ascontiguousarray(latent)))
-            added[weight.name] = Scaled(quantize, factors if (factors != 1.0).any() else None)
+            added[weight.name] = ScaledWeight(quantize, factors if (factors != 1.0).any() else None)
         scaled = added[weight.name]
         self.graph.hook(weight.name, scaled, [str(node.name)])
         self.graph.weights()[weight.name].requires_grad_(True)

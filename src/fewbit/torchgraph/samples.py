@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ class Samples:
         self.labels: list[Any] = []
         self.power: dict[str, float] = {}
         self._shelf = Shelf(memory)
+        self._digest = hashlib.sha256()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -43,7 +45,13 @@ class Samples:
         """
         for name, array in values.items():
             self._shelf.put(name, len(self.labels), array)
+            self._digest.update(f"{len(self.labels)} {name} {array.dtype} {array.shape}".encode())
+            self._digest.update(np.ascontiguousarray(array).data)
         self.labels.append(label)
+
+    def fingerprint(self) -> str:
+        """A hash of the values that were added."""
+        return self._digest.hexdigest()
 
     def set(self, name: str, index: int, array: NDArray[Any]) -> None:
         """Keep a further value of a sample, or another in its place."""

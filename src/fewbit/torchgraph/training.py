@@ -77,7 +77,9 @@ def gather(hub: Hub, source: DataSource, memory: int, progress: Progress, runtim
                         raise DataError(
                             f"sample {index}: the float model gives NaN or infinity at output {name}; leave it out"
                         )
-                samples.add({**feed, **{TARGET + name: array for name, array in outputs.items()}}, label)
+                samples.add(feed, label)
+                for name, array in outputs.items():
+                    samples.set(TARGET + name, index, array)
                 advance(1)
         samples.check()
         samples.power = {name: total / max(count, 1) for name, (total, count) in squares.items()}
