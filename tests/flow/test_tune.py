@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -194,6 +195,24 @@ def test_a_session_of_another_job_is_refused(convs: Path, images: np.ndarray, tm
     (session / "checkpoint.safetensors").write_bytes(b"half")
     with pytest.raises(PlanError, match="cannot be read"):
         fewbit.tune(convs, images, "w2a8", **options, resume=True)
+
+
+def test_the_clock_is_the_schedule_where_no_epochs_are_given(convs: Path, images: np.ndarray, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"block_updates": 0, "batch": 8, "effort": "fast", "session": tmp_path / "run"}
+    result = fewbit.tune(convs, images, "w2a8", time_limit="6s", **options)
+    assert any("the time is used up" in n or "no better for a quarter of the time" in n for n in result.notes)
+    with pytest.raises(RecipeError, match="begun with a time limit, by which its rates fall: give --time"):
+        fewbit.tune(convs, images, "w2a8", resume=True, **options)
+
+
+def test_epochs_that_a_time_limit_ended_go_on(
+    convs: Path, images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fewbit.flow.tune.PATIENCE", 10**9)
+    options: dict[str, Any] = {"block_updates": 0, "batch": 8, "effort": "fast", "session": tmp_path / "run"}
+    short = fewbit.tune(convs, images, "w2a8", epochs=10**6, time_limit="5s", **options)
+    longer = fewbit.tune(convs, images, "w2a8", epochs=10**6, time_limit="5s", resume=True, **options)
+    assert len(longer.losses) > len(short.losses) and longer.losses[: len(short.losses)] == short.losses
 
 
 def test_the_time_limit_ends_what_the_epochs_would_not(convs: Path, images: np.ndarray) -> None:

@@ -289,13 +289,14 @@ def _train(
     """Reconstruct the blocks, then distill, with checkpoints; how the latter went, and the errors of blocks."""
     from fewbit.torchgraph.distill import Distiller, Rates
 
+    timed = not math.isinf(job.deadline)
     distiller = Distiller(
         graph,
         samples,
         train,
         held,
         loss,
-        epochs=job.epochs or DEFAULT_EPOCHS,
+        epochs=job.epochs or (None if timed else DEFAULT_EPOCHS),
         batch=job.batch,
         rates=Rates(),
         seed=job.seed,
@@ -310,17 +311,37 @@ def _train(
         errors = _reconstruct(job, distiller)
         for layer in graph.layers.values():  # weights that lie between integers would move before gradients agree
             graph.settle(layer)
-        if job.epochs is None and not math.isinf(job.deadline):
-            distiller.epochs = _fitting(distiller, job.deadline)
+    if distiller.epochs is None and not timed:
+        raise RecipeError(
+            "the session was begun with a time limit, by which its rates fall: give --time, what it may still take"
+        )
+
+    def told(course: Course) -> None:
+        state, tensors = distiller.state()
+        job.keep("distill", {**state, "blocks": errors}, tensors)
+        of = "" if distiller.epochs is None else f" of {distiller.epochs}"
+        job.progress.note(f"epoch {course.epoch}{of}: loss {course.losses[-1]:.4g}")
+
+    if distiller.epochs is None:
+        seconds_left = max(1, int(job.deadline - time.monotonic()))
+        with job.progress.task("training, seconds", seconds_left) as advance:
+            return distiller.run(deadline=job.deadline, advance=_ticking(advance), after_epoch=told), errors
     left = (distiller.epochs - distiller.course.epoch) * distiller.steps_per_epoch
     with job.progress.task("training", left) as advance:
-
-        def told(course: Course) -> None:
-            state, tensors = distiller.state()
-            job.keep("distill", {**state, "blocks": errors}, tensors)
-            job.progress.note(f"epoch {course.epoch} of {distiller.epochs}: loss {course.losses[-1]:.4g}")
-
         return distiller.run(deadline=job.deadline, advance=advance, after_epoch=told), errors
+
+
+def _ticking(advance: Callable[[int], None]) -> Callable[[int], None]:
+    """Advances by the whole seconds that went by since it was last called, in place of the steps that it is told."""
+    told = time.monotonic()
+
+    def tick(_: int) -> None:
+        nonlocal told
+        whole = int(time.monotonic() - told)
+        told += whole
+        advance(whole)
+
+    return tick
 
 
 def _reconstruct(job: _Job, distiller: Distiller) -> list[tuple[float, float]]:
@@ -371,13 +392,6 @@ def _step_time(distiller: Distiller) -> float:
     begun = time.monotonic()
     distiller.rehearse(_WARM_STEPS)
     return (time.monotonic() - begun) / _WARM_STEPS
-
-
-def _fitting(distiller: Distiller, deadline: float) -> int:
-    """How many epochs fit before a deadline; one at least."""
-    # a pass forward takes a third of a step
-    epoch = _step_time(distiller) * (distiller.steps_per_epoch + len(distiller.held) / distiller.batch / 3)
-    return max(1, int((deadline - time.monotonic()) / epoch))
 
 
 def _session(session: str | Path | None, resume: bool) -> Path | None:

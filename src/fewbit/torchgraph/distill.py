@@ -19,6 +19,9 @@ from fewbit.torchgraph.quantized import QuantizedGraph
 from fewbit.torchgraph.rates import bias_size, cosine
 from fewbit.torchgraph.samples import Samples
 
+_PATIENCE = 0.25  # of the time
+_OVER = "the time is used up"
+
 TARGET = "target of "
 """Before the name of an output: the name under which `Samples` keep what the float model gave there."""
 
@@ -45,20 +48,35 @@ class Rates:
 class Course:
     """How training went, and its best state so far.
 
-    epoch: epochs done. losses: on the held-back samples, of the start, then after each epoch. best: the state dict at
-    the least of them. stopped: why it ended early, or "".
+    epoch: epochs done. done: the part of the schedule that is. losses: on the held-back samples, of the start, then after each
+    epoch. best: the state dict at the least of them; best_at: the part of the schedule that was done then. stopped: why it
+    ended early, or "".
     """
 
     epoch: int = 0
+    done: float = 0.0
     losses: list[float] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
+    best_at: float = 0.0
     stopped: str = ""
 
     def note(self, loss: float, model: nn.Module) -> None:
         """Take down a loss, and the state if it is the best so far."""
         if not self.losses or loss < min(self.losses):
             self.best = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            self.best_at = self.done
         self.losses.append(loss)
+
+
+class _Clock:
+    """The part of a schedule that is done, by the time until a deadline of `time.monotonic`; `before` of it was already."""
+
+    def __init__(self, deadline: float, before: float) -> None:
+        self.deadline, self._before, self._begun = deadline, before, time.monotonic()
+
+    def done(self) -> float:
+        gone, whole = time.monotonic() - self._begun, max(self.deadline - self._begun, 1e-9)
+        return self._before + (1.0 - self._before) * min(gone / whole, 1.0)
 
 
 class Distiller:
@@ -67,7 +85,9 @@ class Distiller:
     Args:
         samples: with the inputs and, as `TARGET` + output, the outputs of the float model.
         train, held: indices of samples.
-        patience: epochs without a better loss on the held-back samples after which it ends.
+        epochs: None to train until the deadline of `run`, by whose clock the schedule then goes: however fast the machine
+            turns out to be, the rates fall to zero in time.
+        patience: epochs without a better loss on the held-back samples after which it ends; by the clock a quarter of it.
     """
 
     def __init__(
@@ -78,7 +98,7 @@ class Distiller:
         held: Sequence[int],
         loss: Loss,
         *,
-        epochs: int,
+        epochs: int | None,
         batch: int,
         rates: Rates,
         seed: int,
@@ -138,16 +158,26 @@ class Distiller:
         course = self.course
         if not course.losses:
             self.look()
-        while course.epoch < self.epochs and not course.stopped:
-            if self._epoch(deadline, advance):
-                course.note(self.evaluate(), self.model)
+        clock = _Clock(deadline, course.done)
+        while (self.epochs is None or course.epoch < self.epochs) and not course.stopped:
+            if self._epoch(clock, advance):
                 course.epoch += 1
+                course.done = self._done(0, clock)
+                course.note(self.evaluate(), self.model)
                 since = len(course.losses) - 1 - int(np.argmin(course.losses))
-                if since >= self.patience:
+                if self.epochs is not None and since >= self.patience:
                     course.stopped = f"no better for {since} epochs"
+                elif self.epochs is None and course.done - course.best_at >= _PATIENCE:
+                    course.stopped = f"no better for a quarter of the time, {since} epochs"
                 after_epoch(course)
         self.model.load_state_dict(course.best)
         return course
+
+    def _done(self, step: int, clock: _Clock) -> float:
+        """The part of the schedule that is done before an update of the epoch."""
+        if self.epochs is None:
+            return clock.done()
+        return (self.course.epoch + step / self.steps_per_epoch) / self.epochs
 
     def rehearse(self, steps: int) -> None:
         """As many steps as are to be timed, without an update."""
@@ -161,7 +191,13 @@ class Distiller:
         tensors |= {f"best.{k}": v for k, v in course.best.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{k}": v for k, v in moments.items()}
-        state = {"epochs": self.epochs, "epoch": course.epoch, "losses": course.losses, "stopped": course.stopped}
+        state: dict[str, Any] = {
+            "epochs": self.epochs,
+            "epoch": course.epoch,
+            "done": course.done,
+            "best_at": course.best_at,
+        }
+        state |= {"losses": course.losses, "stopped": course.stopped}
         return state, tensors
 
     def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -177,16 +213,21 @@ class Distiller:
             moments.setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.epochs = state["epochs"]
-        self.course = Course(state["epoch"], list(state["losses"]), of("best."), state["stopped"])
+        stopped = (
+            "" if state["stopped"] == _OVER and state["done"] < 1.0 else state["stopped"]
+        )  # there may be time again
+        self.course = Course(
+            state["epoch"], state["done"], list(state["losses"]), of("best."), state["best_at"], stopped
+        )
 
-    def _epoch(self, deadline: float, advance: Callable[[int], None]) -> bool:
+    def _epoch(self, clock: _Clock, advance: Callable[[int], None]) -> bool:
         """One pass over the samples; False where it did not get to its end with a finite loss."""
         order = np.random.default_rng((self.seed, self.course.epoch)).permutation(self.train).tolist()
         for step, start in enumerate(range(0, len(order), self.batch)):
-            if time.monotonic() > deadline:
-                self.course.stopped = "the time is used up"
+            if time.monotonic() > clock.deadline:
+                self.course.stopped = _OVER
                 return step > 0  # what was learned since the last look may be the best
-            done = (self.course.epoch + step / self.steps_per_epoch) / self.epochs
+            done = self._done(step, clock)
             for group, rate in zip(self.optimizer.param_groups, self.starts, strict=True):
                 group["lr"] = cosine(rate, done)
             if not math.isfinite(self._step(order[start : start + self.batch])):
