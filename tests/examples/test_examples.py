@@ -85,7 +85,7 @@ def test_training_in_a_loop_of_ones_own(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_training_with_lightning(tmp_path: Path) -> None:
-    pytest.importorskip("lightning", reason="needs the package lightning, which no extra of fewbit brings")
+    pytest.importorskip("lightning")
     pytest.importorskip("onnxscript")
     done = _run("qat_lightning.py", tmp_path)
     assert done.returncode == 0, done.stderr
