@@ -81,7 +81,7 @@ class Stepwise:
         if made:
             cut = _cut(self.hub, {str(node.name) for node in piece}, inputs, made)
             models = [cut.model, _quantized(cut, made, decisions)]
-        sessions = [open_session(model, threads=self.threads, config=SIMULATION) for model in models]
+        sessions = [open_session(model, threads=self.threads, config=SIMULATION, arena=False) for model in models]
         old = self.known - kept
         for sample in range(self.samples):
             for run, session in zip((_FLOAT, _QUANTIZED), sessions, strict=False):

@@ -69,6 +69,7 @@ def open_session(
     optimize: bool = True,
     optimized_path: str | None = None,
     config: Mapping[str, str] | None = None,
+    arena: bool = True,
 ) -> OrtSession:
     """Load a model.
 
@@ -77,6 +78,8 @@ def open_session(
         threads: of one operator; 0 lets the runtime choose.
         optimize: False runs the graph as it is written.
         optimized_path: where the runtime writes the graph that it will execute.
+        arena: whether the runtime keeps memory for its next run. Outputs that are kept lie in it, and one of them keeps all
+            of it: False for sessions whose outputs outlive them.
 
     Raises:
         ModelError: the runtime cannot load it; its own words are in the message.
@@ -86,6 +89,7 @@ def open_session(
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.enable_cpu_mem_arena = arena
     options.intra_op_num_threads = threads
     level = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
