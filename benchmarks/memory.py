@@ -29,7 +29,9 @@ def main() -> None:
     parser.add_argument("--samples", type=int, nargs="+", default=[50, 100, 800])
     parser.add_argument("--rounds", type=int, default=1, help="medians of so many")
     parser.add_argument("--batch", type=int, nargs="*", default=[], help="also with --batch of these")
-    parser.add_argument("--peer-env", type=Path, help=f"an environment with onnxruntime, such as .cache/peers/ort: {PEER} too")
+    parser.add_argument(
+        "--peer-env", type=Path, help=f"an environment with onnxruntime, such as .cache/peers/ort: {PEER} too"
+    )
     arguments = parser.parse_args()
     folder = zoo_folder(arguments.zoo)
     model = load_zoo(folder).load(arguments.case).model

@@ -31,8 +31,8 @@ def lost(row: Row, reference: Row) -> float:
 
 
 def summary(rows: list[Row]) -> str:
-    """fewbit int8 beside the best full-integer peer of each case, column by column; nothing where it was not run."""
-    if not any(row["tool"] == "fewbit-int8" for row in rows):
+    """fewbit int8 beside the best full-integer peer of each case, column by column; nothing where either was not run."""
+    if not {"fewbit-int8"} < {row["tool"] for row in rows} & {"fewbit-int8", *FULL_INTEGER}:
         return ""
     lines = [
         "### int8 against the best full-integer peer",
