@@ -22,7 +22,7 @@ from fewbit.data.check import Feed
 from fewbit.errors import RecipeError
 from fewbit.flow.common import hub_inputs, no_samples, some
 from fewbit.flow.joint import SAMPLES, not_searched, search_jointly
-from fewbit.flow.outputs import output_sqnr
+from fewbit.flow.outputs import OutputJudge
 from fewbit.formats.onnx.lower import lower
 from fewbit.graph.facts import state_inputs
 from fewbit.graph.hub import Hub
@@ -225,7 +225,8 @@ class Calibrator:
             return plain
         errors = range_errors(self.hub, asked, judging, threads=self.threads)
         judged = self._corrected(judge_ranges(plan, asked, errors))
-        before, after = (output_sqnr(self.hub, self.lower(p), confirming, self.states()) for p in (plain, judged))
+        judge = OutputJudge(self.hub, confirming, self.states())
+        before, after = (judge.sqnr(self.lower(p)) for p in (plain, judged))
         if after >= before:
             return judged
         note = f"ranges that are better for their readers are not for the outputs ({before:.1f} dB, {after:.1f} dB with them)"

@@ -10,9 +10,8 @@ import onnx_ir as ir
 from fewbit.graph.answers import squashed_outputs
 from fewbit.graph.hub import Hub
 from fewbit.measure.answers import Views, scores_of_sigmoid, scores_of_softmax
-from fewbit.measure.compare import OutputComparison
 from fewbit.runtimes.onnxruntime import Feed, open_session
-from fewbit.runtimes.verify import compare_outputs, compare_with
+from fewbit.runtimes.verify import compare_with
 
 
 def score_views(hub: Hub) -> Views:
@@ -36,13 +35,5 @@ class OutputJudge:
 
     def sqnr(self, quantized: ir.Model) -> float:
         """The least SQNR in dB over the numeric outputs, in the runtime."""
-        return _least(compare_with(self.names, self.wanted, open_session(quantized), self.views), self.ignore)
-
-
-def output_sqnr(hub: Hub, quantized: ir.Model, feeds: Iterable[Feed], ignore: Collection[str] = ()) -> float:
-    """The least SQNR in dB over the numeric outputs, in the runtime; outputs to `ignore` do not count."""
-    return _least(compare_outputs(open_session(hub.model), open_session(quantized), feeds, score_views(hub)), ignore)
-
-
-def _least(outputs: Iterable[OutputComparison], ignore: Collection[str]) -> float:
-    return min((o.sqnr for o in outputs if o.per_sample and o.name not in ignore), default=float("inf"))
+        outputs = compare_with(self.names, self.wanted, open_session(quantized), self.views)
+        return min((o.sqnr for o in outputs if o.per_sample and o.name not in self.ignore), default=float("inf"))

@@ -14,7 +14,7 @@ from fewbit.capture.collect import site_shapes
 from fewbit.capture.noise import noise_of_nodes
 from fewbit.flow.calibrate import Calibrator
 from fewbit.flow.common import NAMED, some
-from fewbit.flow.outputs import output_sqnr, score_views
+from fewbit.flow.outputs import OutputJudge
 from fewbit.graph.answers import decisions
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
@@ -48,17 +48,17 @@ def repair(job: Calibrator, recipe: Recipe, plan: Plan, min_sqnr: float | None, 
     hub, source = job.hub, job.source
     assert source is not None
     wanted = DEFAULT_MIN_SQNR if min_sqnr is None else min_sqnr
-    judge = _Judge(job, job.states() if min_sqnr is None else set())
     feeds: list[Mapping[str, NDArray[np.generic]]] = list(islice(source.feeds(), _CHECK_SAMPLES))
+    judge = _Judge(job, feeds, job.states() if min_sqnr is None else set())
     share = _MOST_WORK if min_sqnr is None else 1.0
     blamed: dict[str, str] = {}
     work: dict[str, float] = {}
     notes: list[str] = []
     first: list[str] = []
-    reached = judge.sqnr(plan, feeds)
+    reached = judge.sqnr(plan)
     margin = _MARGIN
     for _ in range(_ROUNDS if min_sqnr is None else _MOST_ROUNDS):
-        noise = judge.noise(plan, feeds) if reached < wanted else {}
+        noise = judge.noise(plan) if reached < wanted else {}
         if not noise:
             break
         first = _worst_first(noise)
@@ -76,7 +76,7 @@ def repair(job: Calibrator, recipe: Recipe, plan: Plan, min_sqnr: float | None, 
             for name in worst
         }
         repaired = job.plan(recipe.demoting({**blamed, **why}))
-        after = judge.sqnr(repaired, feeds)
+        after = judge.sqnr(repaired)
         if after < reached + (_WORTH_IT if min_sqnr is None else 0.0):
             if min_sqnr is None or margin >= _MOST_MARGIN:
                 break
@@ -96,7 +96,7 @@ def repair(job: Calibrator, recipe: Recipe, plan: Plan, min_sqnr: float | None, 
             f"the outputs keep {reached:.1f} dB, most of the loss in {some(first)} ({part:.0%} of the work); {advice}"
         )
     elif check_answers and min_sqnr is None:
-        notes += judge.answers(plan, reached, feeds)
+        notes += judge.answers(plan, reached)
     if blamed:
         notes.insert(0, f"{len(blamed)} layers that 8 bits hurt most compute in float: {some(blamed)}")
     return replace(plan, notes=(*plan.notes, *notes))
@@ -107,19 +107,21 @@ class _Judge:
     """Compares plans with the float model at its outputs, probabilities at the scores behind them."""
 
     job: Calibrator
+    feeds: Sequence[Feed]
     ignore: Collection[str]
 
     def __post_init__(self) -> None:
-        self.views = score_views(self.job.hub)
+        self.outputs = OutputJudge(self.job.hub, self.feeds, self.ignore)
+        self.views = self.outputs.views
 
-    def sqnr(self, plan: Plan, feeds: Sequence[Feed]) -> float:
+    def sqnr(self, plan: Plan) -> float:
         """The least SQNR in dB over the outputs that count."""
-        return output_sqnr(self.job.hub, self.job.lower(plan), feeds, self.ignore)
+        return self.outputs.sqnr(self.job.lower(plan))
 
-    def noise(self, plan: Plan, feeds: Sequence[Feed]) -> dict[str, float]:
+    def noise(self, plan: Plan) -> dict[str, float]:
         """Node → the noise-to-signal ratio that it alone brings to the outputs."""
         job = self.job
-        found, samples = perturbations(job.hub, plan), feeds[: job.effort.noise_samples]
+        found, samples = perturbations(job.hub, plan), self.feeds[: job.effort.noise_samples]
         if not found:
             return {}
         with job.progress.task("finding the layers to blame", len(found) * len(samples)) as advance:
@@ -127,7 +129,7 @@ class _Judge:
                 job.hub, found, samples, ignore=self.ignore, views=self.views, threads=job.threads, advance=advance
             )
 
-    def answers(self, plan: Plan, reached: float, feeds: Sequence[Feed]) -> list[str]:
+    def answers(self, plan: Plan, reached: float) -> list[str]:
         """A note with the layers to blame, where the noise is expected to change more than a few answers."""
         names = [o.name for o in self.job.hub.outputs]
         wanted = sorted(decisions(self.job.hub) - set(self.ignore))
@@ -146,7 +148,7 @@ class _Judge:
         name = max(risks, key=lambda n: risks[n])
         if risks[name] <= _RISK:
             return []
-        noise = self.noise(plan, feeds)
+        noise = self.noise(plan)
         first = _worst_first(noise)
         part = sum(noise[n] for n in first) / sum(noise.values()) if noise else 0.0
         blame = f"; {part:.0%} of the noise that layers bring comes from {some(first)}" if first else ""

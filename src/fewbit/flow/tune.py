@@ -15,11 +15,11 @@ from fewbit.callables import call_user_code, load_callable
 from fewbit.data import DataSource, open_source
 from fewbit.errors import ModelError, OutputError, PlanError, RecipeError
 from fewbit.extras import load_extra
-from fewbit.flow.calibrate import EFFORTS, Calibrator
+from fewbit.flow.calibrate import Calibrator, Effort
 from fewbit.flow.common import hub_inputs, is_synthetic, target_for
 from fewbit.flow.duration import seconds
 from fewbit.flow.opening import ImportOptions, open_models
-from fewbit.flow.quantize import QuantizeResult, check_output, quantize
+from fewbit.flow.quantize import QuantizeResult, check_output, effort_named, quantize
 from fewbit.flow.synthetic import calibration_source
 from fewbit.graph.hub import Hub
 from fewbit.graph.load import check_weights, find_quantization, load
@@ -176,8 +176,7 @@ def tune(
             raise RecipeError(f"{name} must be at least 1, given {value}")
     if block_updates is not None and block_updates < 0:
         raise RecipeError(f"block_updates must be at least 0, given {block_updates}")
-    if effort not in EFFORTS:
-        raise RecipeError(f"effort {effort!r} does not exist; use {', '.join(EFFORTS)}")
+    level = effort_named(effort)
     hub = load(open_models([model], ImportOptions(), None if is_synthetic(data) else data)[0])
     quantized = find_quantization(hub)
     if quantized is not None:
@@ -218,7 +217,7 @@ def tune(
     job = _Job(hub, place, batch, epochs, block_updates, seed, progress, deadline, identity, path)
     with training.threads(threads), training.gather(hub, source, _MEMORY, progress, threads) as samples:
         identity["samples"] = samples.fingerprint()
-        start = _start(job, wanted, chosen, source, effort, threads, resume)
+        start = _start(job, wanted, chosen, source, level, threads, resume)
         train, held = training.split(len(samples), _HELD_BACK, seed)
         graph = training.prepare(hub, start, place)
         judged = training.loss_for(hub, samples, _user_loss(loss))
@@ -251,7 +250,7 @@ def tune(
 
 
 def _start(
-    job: _Job, recipe: Recipe, target: Target, source: DataSource, effort: str, threads: int, resume: bool
+    job: _Job, recipe: Recipe, target: Target, source: DataSource, level: Effort, threads: int, resume: bool
 ) -> Plan:
     """The plan that training begins with; that of the session where one goes on."""
     from fewbit.torchgraph.checkpoint import Checkpoint
@@ -261,7 +260,6 @@ def _start(
         plan = _started(path, job.hub)
         job.found = Checkpoint.load(job.checkpoint, job.identity)
         return plan
-    level = EFFORTS[effort]
     some = open_source(source, inputs=hub_inputs(job.hub), limit=level.samples)
     plan = Calibrator(job.hub, target, threads, job.progress, level, some).plan(recipe)
     if not plan.edges() and not plan.constants():

@@ -40,10 +40,8 @@ def decisions(hub: Hub) -> set[str]:
 
     A dense layer that gives as many numbers as the graph is given reconstructs its input, and chooses nothing.
     """
-    found, given = (
-        set(),
-        {tuple(info.shape[1:]) for info in hub.inputs if info.shape is not None and len(info.shape) == 2},
-    )
+    given = {tuple(info.shape[1:]) for info in hub.inputs if info.shape is not None and len(info.shape) == 2}
+    found = set()
     for value in hub.graph.outputs:
         node = value.producer()
         shape = hub.shape(value)
