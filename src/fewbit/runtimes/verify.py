@@ -13,7 +13,8 @@ import numpy as np
 from fewbit.errors import DataError, VerificationError
 from fewbit.measure.answers import Views
 from fewbit.measure.compare import OutputComparison
-from fewbit.runtimes.onnxruntime import Feed, OrtSession, Outputs, executed_graph
+from fewbit.runtimes.onnxruntime import executed_graph
+from fewbit.runtimes.session import Feed, Outputs, Session
 
 # What the optimized graph of ONNX Runtime calls the kernels of heavy ops that compute in float.
 _FLOAT_KERNELS = {
@@ -58,7 +59,7 @@ _CONVERSIONS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """Counts of the kernels that execute, in groups."""
+    """Counts of the kernels that execute, in groups, under the runtime's names; float kernels of heavy ops under ONNX's."""
 
     integer: Mapping[str, int]
     float_heavy: Mapping[str, int]
@@ -89,11 +90,12 @@ def kernels(model: str | Path) -> Kernels:
     return Kernels(**{name: dict(counts.most_common()) for name, counts in groups.items()})
 
 
-def check_fallbacks(found: Kernels, float_expected: Mapping[str, int]) -> None:
+def check_fallbacks(found: Kernels, float_expected: Mapping[str, int], runtime: str = "ONNX Runtime") -> None:
     """The runtime must not have put a planned integer node back to float.
 
     Args:
         float_expected: how many nodes of each heavy op the plan leaves in float arithmetic.
+        runtime: how the message calls it.
 
     Raises:
         VerificationError: more float kernels than the plan says.
@@ -104,13 +106,13 @@ def check_fallbacks(found: Kernels, float_expected: Mapping[str, int]) -> None:
         planned = sum(float_expected.get(op, 0) for op in group)
         if executed > planned:
             raise VerificationError(
-                f"ONNX Runtime runs {executed} {'/'.join(group)} in float where the plan has {planned}: it did not fuse "
+                f"{runtime} runs {executed} {'/'.join(group)} in float where the plan has {planned}: it did not fuse "
                 f"the others; report this model, or leave them in float with --exclude {group[0]}"
             )
 
 
 def compare_outputs(
-    real: OrtSession, quantized: OrtSession, feeds: Iterable[Feed], views: Views | None = None
+    real: Session, quantized: Session, feeds: Iterable[Feed], views: Views | None = None
 ) -> list[OutputComparison]:
     """Every output of the quantized model against the float one, as `views` show it.
 
@@ -121,7 +123,7 @@ def compare_outputs(
 
 
 def compare_with(
-    names: Iterable[str], wanted: Iterable[tuple[Feed, Outputs]], quantized: OrtSession, views: Views | None = None
+    names: Iterable[str], wanted: Iterable[tuple[Feed, Outputs]], quantized: Session, views: Views | None = None
 ) -> list[OutputComparison]:
     """As `compare_outputs`, with the float outputs of each feed given, in the order of their names."""
     comparisons = [OutputComparison(name) for name in names]
