@@ -198,6 +198,11 @@ def open_interpreter(
     return interpreter
 
 
+def preload() -> None:
+    """Import the runtime."""
+    load_extra("ai_edge_litert.interpreter", PURPOSE)
+
+
 def version() -> str:
     return str(load_extra("ai_edge_litert", PURPOSE).__version__)
 

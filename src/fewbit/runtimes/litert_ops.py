@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from fewbit.runtimes.arena import Arena
+from fewbit.runtimes.execution import ExecutedOp, Execution, Kernels
 from fewbit.runtimes.litert import open_interpreter
 from fewbit.runtimes.litert_file import FileGraph, FileOp, arena_of, read_graphs
-from fewbit.runtimes.verify import Kernels
 
-Where = Literal["XNNPACK", "LiteRT"]
-"""LiteRT: its own kernels, of which it has fast and plain ones."""
+XNNPACK, LITERT = "XNNPACK", "LiteRT"
+"""Whose kernels run an operator."""
 
 # Operators whose work lies in products, and ONNX's name for them.
 _HEAVY = {
@@ -63,53 +61,12 @@ _DELEGATE = "DELEGATE"
 _NOTHING = -1  # the index of an input that is left out
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutedOp:
-    """Operators of one name that run in one place on numbers of one kind.
-
-    dtypes: of the first activation and, where there is one, of the constant beside it: `int8 · int8`, `float32 · int8` for
-        weights that a kernel of float activations reads, `float32`.
-    """
-
-    op: str
-    where: Where
-    dtypes: str
-    count: int
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"op": self.op, "where": self.where, "dtypes": self.dtypes, "count": self.count}
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """Operators of the main graph, in the order in which they first occur, and what they need.
-
-    partitions: parts that XNNPACK runs as a whole; between them activations go back to LiteRT. arena: see
-    `fewbit.runtimes.litert_file.arena_of`. bytes: of the file.
-    """
-
-    ops: Sequence[ExecutedOp]
-    partitions: int
-    kernels: Kernels
-    arena: Arena
-    bytes: int
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "ops": [op.to_dict() for op in self.ops],
-            "partitions": self.partitions,
-            "kernels": self.kernels.to_dict(),
-            "arena_bytes": self.arena.bytes,
-            "live_bytes": self.arena.live,
-            "bytes": self.bytes,
-        }
-
-
 def executed_ops(path: str | Path) -> Execution:
-    """What LiteRT executes for a file, with XNNPACK.
+    """What LiteRT executes for a file, with XNNPACK where it can.
 
-    Which operators XNNPACK took follows from the tensors that enter and leave each of its parts: those on the way from its
-    outputs back to its inputs.
+    Heavy operators with float activations and integer weights count as integer: XNNPACK and LiteRT quantize such activations
+    at every run. Which operators XNNPACK took follows from the tensors that enter and leave each of its parts: those on the
+    way from its outputs back to its inputs. Branches and bodies of loops are not looked into.
 
     Raises:
         ModelError: LiteRT cannot load it.
@@ -120,24 +77,9 @@ def executed_ops(path: str | Path) -> Execution:
     main = graphs[0]
     parts = [node for node in nodes[len(main.ops) :] if node["op_name"] == _DELEGATE]
     taken = _taken(main, parts)
-    counts = Counter(
-        (op.name, "XNNPACK" if i in taken else "LiteRT", _dtypes(main, op)) for i, op in enumerate(main.ops)
-    )
-    ops = [ExecutedOp(name, where, dtypes, n) for (name, where, dtypes), n in counts.items()]  # type: ignore[arg-type]
-    return Execution(ops, len(parts), _kernels(main), arena_of(graphs), Path(path).stat().st_size)
-
-
-def kernels(path: str | Path) -> Kernels:
-    """The kernels that LiteRT executes for a file, in groups, wherever they run.
-
-    Heavy operators with float activations and integer weights count as integer: LiteRT and XNNPACK quantize such activations
-    at every run.
-
-    Raises:
-        ModelError, MissingExtraError: as `executed_ops`.
-    """
-    open_interpreter(path)  # it checks the file
-    return _kernels(read_graphs(path)[0])
+    counts = Counter((op.name, XNNPACK if i in taken else LITERT, _dtypes(main, op)) for i, op in enumerate(main.ops))
+    ops = [ExecutedOp(name, where, dtypes, count) for (name, where, dtypes), count in counts.items()]
+    return Execution(ops, _kernels(main), len(parts), arena_of(graphs))
 
 
 def _kernels(graph: FileGraph) -> Kernels:

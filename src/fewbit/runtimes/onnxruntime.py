@@ -141,6 +141,11 @@ def executed_graph(model: str | Path) -> list[tuple[str, str, str]]:
         return [(node.name or "", node.domain, node.op_type) for node in optimized.graph.all_nodes()]
 
 
+def preload() -> None:
+    """Import the runtime."""
+    import onnxruntime  # noqa: F401
+
+
 def version() -> str:
     import onnxruntime
 

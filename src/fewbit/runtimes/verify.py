@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fewbit.errors import DataError, VerificationError
 from fewbit.measure.answers import Views
 from fewbit.measure.compare import OutputComparison
+from fewbit.runtimes.execution import ExecutedOp, Execution, Kernels
 from fewbit.runtimes.onnxruntime import executed_graph
 from fewbit.runtimes.session import Feed, Outputs, Session
 
@@ -57,28 +56,11 @@ _INTEGER_KERNELS = {
 _CONVERSIONS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 
 
-@dataclass(frozen=True, slots=True)
-class Kernels:
-    """Counts of the kernels that execute, in groups, under the runtime's names; float kernels of heavy ops under ONNX's."""
-
-    integer: Mapping[str, int]
-    float_heavy: Mapping[str, int]
-    conversions: Mapping[str, int]
-    other: Mapping[str, int]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "integer": dict(self.integer),
-            "float_heavy": dict(self.float_heavy),
-            "conversions": dict(self.conversions),
-            "other": dict(self.other),
-        }
-
-
-def kernels(model: str | Path) -> Kernels:
-    """The kernels that ONNX Runtime executes for a model."""
+def execution(model: str | Path) -> Execution:
+    """What ONNX Runtime executes for a model, as the graph that it optimized says."""
+    ops = [op for _, _, op in executed_graph(model)]
     groups: dict[str, Counter[str]] = {name: Counter() for name in ("integer", "float_heavy", "conversions", "other")}
-    for _, _, op in executed_graph(model):
+    for op in ops:
         if op in _INTEGER_KERNELS:
             groups["integer"][op] += 1
         elif op in _FLOAT_KERNELS:
@@ -87,7 +69,13 @@ def kernels(model: str | Path) -> Kernels:
             groups["conversions"][op] += 1
         else:
             groups["other"][op] += 1
-    return Kernels(**{name: dict(counts.most_common()) for name, counts in groups.items()})
+    found = Kernels(**{name: dict(counts.most_common()) for name, counts in groups.items()})
+    return Execution([ExecutedOp(op, "ONNX Runtime", "", count) for op, count in Counter(ops).items()], found)
+
+
+def kernels(model: str | Path) -> Kernels:
+    """The kernels that ONNX Runtime executes for a model."""
+    return execution(model).kernels
 
 
 def check_fallbacks(found: Kernels, float_expected: Mapping[str, int], runtime: str = "ONNX Runtime") -> None:
