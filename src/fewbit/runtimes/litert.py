@@ -67,7 +67,7 @@ class LiteRtSession:
         names = _signature_names(interpreter, given, made)
         self._ends = [_end(detail, names[0]) for detail in given]
         self._made = [_end(detail, names[1]) for detail in made]
-        self._shapes: list[tuple[int, ...]] | None = [tuple(map(int, detail["shape"])) for detail in given]
+        self._shapes: list[tuple[int, ...]] | None = None
         self._tensors: dict[str, End] | None = None
         self.inputs: list[str] = [end.name for end in self._ends]
         self.outputs: list[str] = [end.name for end in self._made]
@@ -191,11 +191,20 @@ def open_interpreter(
                 experimental_op_resolver_type=getattr(library.OpResolverType, _RESOLVERS[kernels]),
                 experimental_preserve_all_tensors=keep,
             )
-            interpreter.allocate_tensors()
+            _allocate(interpreter)
     except (ValueError, RuntimeError) as error:
         name = "the model" if isinstance(model, bytes) else model
         raise ModelError(f"LiteRT {version()} cannot load {name}: {one_line(error)}") from error
     return interpreter
+
+
+def _allocate(interpreter: Any) -> None:
+    """Allocate tensors, with sizes of 1 where any size goes: if these do not, those of a feed may."""
+    try:
+        interpreter.allocate_tensors()
+    except RuntimeError:
+        if not any((detail["shape_signature"] < 0).any() for detail in interpreter.get_input_details()):
+            raise
 
 
 def preload() -> None:
