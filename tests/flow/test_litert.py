@@ -12,8 +12,10 @@ pytest.importorskip("ai_edge_litert")
 
 import fewbit
 from fewbit.errors import DataError, ModelError
-from tests.models import conv_relu_conv
-from tests.tflite import conv_net, conv_net_onnx, images
+from fewbit.flow.faces import aligned
+from fewbit.runtimes.table import open_model
+from tests.models import Builder, conv_relu_conv
+from tests.tflite import TfliteBuilder, conv_net, conv_net_onnx, images
 
 
 @pytest.fixture
@@ -78,6 +80,20 @@ def test_comparing_layer_by_layer(files: dict[str, Path]) -> None:
     assert 25 < result.outputs[0].sqnr < 60 and 25 < result.layers[0].comparison.sqnr < 60
     assert result.layers[1].lost == 0
     assert result.notes == ["input x is x_int8 in the quantized model", "output y is y_int8 in the quantized model"]
+
+
+def test_a_layout_that_cannot_be_told_is_said(tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Relu", ["x"], "y")
+    onnx = open_model(b.save(tmp_path / "m.onnx", {"x": (1, 8, 8, 8)}, ["y"]))
+    t = TfliteBuilder()
+    for name in ("x", "y"):
+        t.tensor(name, (1, 8, 8, 8))
+    t.op("RELU", ["x"], ["y"])
+    lite = open_model(t.save(tmp_path / "m.tflite", ["x"], ["y"]))
+    session, notes = aligned(onnx, lite, "b")
+    assert session is lite
+    assert notes == [f"{name} may have its channels first or last in b: it is taken as it is" for name in ("x", "y")]
 
 
 def test_models_that_have_nothing_in_common(files: dict[str, Path], tmp_path: Path) -> None:

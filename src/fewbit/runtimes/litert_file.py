@@ -98,7 +98,7 @@ def _lifetimes(graph: FileGraph) -> list[Lifetime]:
     for index, tensor in enumerate(graph.tensors):
         if tensor.variable:
             found.append(Lifetime(tensor.name, tensor.bytes, 0, end))
-        elif index in first and not tensor.constant:
+        elif index in first:
             found.append(Lifetime(tensor.name, tensor.bytes, first[index], last[index]))
     return found
 
