@@ -183,6 +183,13 @@ def test_files_that_do_not_load(float_net: Path, content: bytes | str, tmp_path:
     assert "\n" not in str(caught.value)
 
 
+def test_names_that_are_no_text(float_net: Path) -> None:
+    content = float_net.read_bytes()
+    assert content.count(b"hidden") == content.count(b"x\0\0\0") == 1
+    with pytest.raises(ModelError, match="cannot load the model: 'utf-8' codec"):
+        open_session(content.replace(b"x\0\0\0", b"\xff\0\0\0"))
+
+
 def test_an_operator_that_does_not_exist_here(tmp_path: Path) -> None:
     b = TfliteBuilder()
     b.tensor("x", (1, 2))

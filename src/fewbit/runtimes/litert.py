@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -172,8 +173,8 @@ def open_session(
         ModelError: LiteRT cannot load it; its own words are in the message.
         MissingExtraError: ai-edge-litert is not installed.
     """
-    interpreter = open_interpreter(model, threads=threads, kernels=kernels, keep=keep)
-    return LiteRtSession(interpreter, stored)
+    with loading(model):
+        return LiteRtSession(open_interpreter(model, threads=threads, kernels=kernels, keep=keep), stored)
 
 
 def open_interpreter(
@@ -182,20 +183,26 @@ def open_interpreter(
     """LiteRT's interpreter of a model, with its tensors allocated; arguments and errors are those of `open_session`."""
     library = load_extra("ai_edge_litert.interpreter", PURPOSE)
     source = {"model_content": model} if isinstance(model, bytes) else {"model_path": os.fspath(model)}
+    with loading(model), quiet_native(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that kept tensors take memory
+        interpreter = library.Interpreter(
+            **source,
+            num_threads=threads or os.cpu_count() or 1,
+            experimental_op_resolver_type=getattr(library.OpResolverType, _RESOLVERS[kernels]),
+            experimental_preserve_all_tensors=keep,
+        )
+        _allocate(interpreter)
+    return interpreter
+
+
+@contextmanager
+def loading(model: str | Path | bytes) -> Iterator[None]:
+    """Make a ModelError of what LiteRT raises in the block, names that are no text among it."""
     try:
-        with quiet_native(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that kept tensors take memory
-            interpreter = library.Interpreter(
-                **source,
-                num_threads=threads or os.cpu_count() or 1,
-                experimental_op_resolver_type=getattr(library.OpResolverType, _RESOLVERS[kernels]),
-                experimental_preserve_all_tensors=keep,
-            )
-            _allocate(interpreter)
+        yield
     except (ValueError, RuntimeError) as error:
         name = "the model" if isinstance(model, bytes) else model
         raise ModelError(f"LiteRT {version()} cannot load {name}: {one_line(error)}") from error
-    return interpreter
 
 
 def _allocate(interpreter: Any) -> None:

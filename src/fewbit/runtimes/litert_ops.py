@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbit.runtimes.execution import ExecutedOp, Execution, Kernels
-from fewbit.runtimes.litert import open_interpreter
+from fewbit.runtimes.litert import loading, open_interpreter
 from fewbit.runtimes.litert_file import FileGraph, FileOp, arena_of, read_graphs
 
 XNNPACK, LITERT = "XNNPACK", "LiteRT"
@@ -72,7 +72,8 @@ def executed_ops(path: str | Path) -> Execution:
         ModelError: LiteRT cannot load it.
         MissingExtraError: ai-edge-litert is not installed.
     """
-    nodes = open_interpreter(path)._get_ops_details()
+    with loading(path):
+        nodes = open_interpreter(path)._get_ops_details()
     graphs = read_graphs(path)
     main = graphs[0]
     parts = [node for node in nodes[len(main.ops) :] if node["op_name"] == _DELEGATE]
