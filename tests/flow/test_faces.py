@@ -64,6 +64,14 @@ def test_names_and_layouts_that_differ() -> None:
     assert np.array_equal(back.run({"input": x.transpose(0, 2, 3, 1)})[0], x.transpose(0, 2, 3, 1))
 
 
+def test_outputs_do_not_matter_for_time() -> None:
+    a, b = Pretended({"x": [1, 4]}, {"y": [1, 4]}), Pretended({"z": [1, 4]}, {"p": [1, 4], "q": [1, 2, 3]})
+    with pytest.raises(ModelError, match="other outputs"):
+        aligned(a, b, "b")
+    faced, notes = aligned(a, b, "b", outputs=False)
+    assert notes == ["input x is z in b"] and faced.outputs == ["p", "q"]
+
+
 def test_equal_names_in_another_order() -> None:
     a = Pretended({"ids": (np.int64, [1, 8]), "mask": (np.int64, [1, 8])}, {"p": [1, 2], "q": [1, 2]})
     b = Pretended({"mask": (np.int32, [1, 8]), "ids": (np.int32, [1, 8])}, {"q": [1, 2], "p": [1, 2]})

@@ -104,6 +104,20 @@ def test_models_that_have_nothing_in_common(files: dict[str, Path], tmp_path: Pa
         fewbit.evaluate(files["float"], [({"image": np.zeros((1, 3, 9, 9), np.float32)}, 0)], highest)
 
 
+def test_onnx_models_with_the_same_inputs_may_have_other_outputs(tmp_path: Path) -> None:
+    files = []
+    for extra in ([], ["more"]):
+        b = Builder()
+        b.node("Relu", ["x"], "y")
+        b.node("Neg", ["x"], "more")
+        files.append(b.save(tmp_path / f"{len(extra)}.onnx", {"x": (1, 4)}, ["y", *extra]))
+    data = [({"x": np.eye(4, dtype=np.float32)[i : i + 1]}, i) for i in range(4)]
+    assert fewbit.evaluate(files[0], data, highest, baseline=files[1]).baseline == 1
+    assert fewbit.benchmark(files[0], baseline=files[1], rounds=3).notes[0].startswith("timed on random inputs")
+    with pytest.raises(ModelError, match="the quantized model has other outputs"):
+        fewbit.compare(*files, [feed for feed, _ in data])
+
+
 def test_timing_beside_other_formats(files: dict[str, Path]) -> None:
     for model, baseline in (("int8", "float"), ("int8", "onnx"), ("onnx", "float")):
         result = fewbit.benchmark(files[model], baseline=files[baseline], batch=(1, 3), rounds=3)

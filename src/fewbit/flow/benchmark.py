@@ -180,9 +180,11 @@ def _feed_for(
 ) -> tuple[Feed, list[Session], list[str]]:
     """One feed, the sessions behind the face that it has, and notes."""
     if data is not None:
-        source, faced, notes = samples_for_all(sessions, data, limit=1, preprocess=preprocess, purpose="timing")
+        source, faced, notes = samples_for_all(
+            sessions, data, limit=1, preprocess=preprocess, purpose="timing", outputs=False
+        )
         return next(islice(source.feeds(), 1)), faced, notes
-    faced, notes = behind_one_face(sessions)
+    faced, notes = behind_one_face(sessions, outputs=False)
     notes.append("timed on random inputs; give --data where the values change the work")
     return synthetic_feed(session_inputs(faced[0])), faced, notes
 

@@ -71,7 +71,7 @@ def compare(
     ONNX Runtime without optimization and by LiteRT without XNNPACK, for fused kernels do not show them.
 
     Raises:
-        InputError: wrong models or data; models with different outputs.
+        InputError: wrong models or data; models whose inputs or outputs do not match.
     """
     float_model, quantized = open_models([float_model, quantized], ImportOptions(), data)
     with on_disk(float_model) as left_path, on_disk(quantized) as right_path:

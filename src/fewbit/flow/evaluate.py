@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbit.errors import RecipeError
-from fewbit.flow.faces import samples_for_all
+from fewbit.flow.faces import same_inputs, samples_for_all
 from fewbit.flow.opening import ImportOptions, on_disk, open_models
 from fewbit.measure.metrics import Metric, resolve_metric
 from fewbit.progress import SILENT, Progress
@@ -95,7 +95,12 @@ def evaluate(
             with on_disk(opened) as path:
                 sessions[label] = open_model(path, threads=threads)
     source, (session, *others), notes = samples_for_all(
-        sessions, data, limit=limit, preprocess=preprocess, purpose="evaluation"
+        sessions,
+        data,
+        limit=limit,
+        preprocess=preprocess,
+        purpose="evaluation",
+        outputs=not same_inputs([*sessions.values()]),  # a metric reads those that it knows
     )
     reference = others[0] if others else None
     outputs, real, labels = [], [], []

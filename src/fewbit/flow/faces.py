@@ -1,4 +1,5 @@
-"""Several models behind one face: the same samples for all of them, whatever their formats call their ends and lay out."""
+"""Several models behind one face: the same samples for all of them, whatever they call their inputs and outputs and how they
+lay them out."""
 
 from __future__ import annotations
 
@@ -89,12 +90,13 @@ def in_layout_of(wanted: NDArray[Any], given: NDArray[Any]) -> NDArray[Any] | No
     return given.transpose(fitting[0]) if fitting else None
 
 
-def aligned(reference: Session, session: Session, label: str) -> tuple[Session, list[str]]:
+def aligned(reference: Session, session: Session, label: str, *, outputs: bool = True) -> tuple[Session, list[str]]:
     """A session behind the face of another: ends are matched by name, else by position, else by shape; images with four axes
     also where one model has their channels first and the other last.
 
     Args:
         label: how notes and errors call the session's model.
+        outputs: False leaves the session's outputs as they are, and does not ask whether they match.
 
     Returns:
         the session, itself where nothing differs, and notes on what does.
@@ -103,7 +105,8 @@ def aligned(reference: Session, session: Session, label: str) -> tuple[Session, 
         ModelError: the ends do not match; the message has both.
     """
     given = _links(reference.input_shapes(), session.input_shapes(), "inputs", label)
-    made = _links(reference.output_shapes(), session.output_shapes(), "outputs", label)
+    face = reference.output_shapes() if outputs else session.output_shapes()
+    made = _links(face, session.output_shapes(), "outputs", label) if outputs else _as_they_are(session)
     notes = [*_notes("input", given, label), *_notes("output", made, label)]
     if isinstance(reference, OrtSession) != isinstance(session, OrtSession):
         unsure = [link.face for link in (*given, *made) if not link.sure]
@@ -111,18 +114,28 @@ def aligned(reference: Session, session: Session, label: str) -> tuple[Session, 
     same = all(link.face == link.own and link.axes == _SAME for link in (*given, *made))
     if same and [link.own for link in made] == list(session.outputs):
         return session, notes
-    return FacedSession(session, (reference.input_shapes(), given), (reference.output_shapes(), made)), notes
+    return FacedSession(session, (reference.input_shapes(), given), (face, made)), notes
 
 
-def behind_one_face(sessions: Mapping[str, Session], first: int = 0) -> tuple[list[Session], list[str]]:
+def behind_one_face(
+    sessions: Mapping[str, Session], first: int = 0, *, outputs: bool = True
+) -> tuple[list[Session], list[str]]:
     """All sessions behind the face of one of them, and notes; arguments and errors as of `aligned`."""
     reference = list(sessions.values())[first]
-    pairs = [(s, []) if s is reference else aligned(reference, s, label) for label, s in sessions.items()]
+    pairs = [
+        (s, []) if s is reference else aligned(reference, s, label, outputs=outputs) for label, s in sessions.items()
+    ]
     return [session for session, _ in pairs], [note for _, notes in pairs for note in notes]
 
 
 def samples_for_all(
-    sessions: Mapping[str, Session], data: Any, *, limit: int | None, preprocess: str | None, purpose: str
+    sessions: Mapping[str, Session],
+    data: Any,
+    *,
+    limit: int | None,
+    preprocess: str | None,
+    purpose: str,
+    outputs: bool = True,
 ) -> tuple[DataSource, list[Session], list[str]]:
     """Samples, all sessions behind the face that the samples have, and notes on what differs.
 
@@ -132,6 +145,7 @@ def samples_for_all(
 
     Args:
         sessions: label → session, that of most concern first.
+        outputs: as of `aligned`.
 
     Raises:
         ModelError: the models' ends do not match. DataError: the samples fit none of them.
@@ -140,7 +154,7 @@ def samples_for_all(
     def source(session: Session) -> DataSource:
         return samples_for(data, session_inputs(session), limit=limit, preprocess=preprocess, purpose=purpose)
 
-    faced, notes = behind_one_face(sessions)
+    faced, notes = behind_one_face(sessions, outputs=outputs)
     if same_inputs(list(sessions.values())) or isinstance(data, Iterator):  # an iterator cannot be read to try it
         return source(faced[0]), faced, notes
     refused: list[DataError] = []
@@ -151,7 +165,7 @@ def samples_for_all(
         except DataError as error:
             refused.append(error)
         else:
-            return samples, *behind_one_face(sessions, index)
+            return samples, *behind_one_face(sessions, index, outputs=outputs)
     if all(isinstance(session, OrtSession) for session in sessions.values()):
         raise refused[0]
     try:
@@ -159,9 +173,7 @@ def samples_for_all(
     except (DataError, ModelError):
         raise refused[0] from None
     label = next(iter(sessions))
-    wrapped: list[Session] = [
-        FacedSession(s, (face, links), (s.output_shapes(), [Link(n, n, _SAME, True) for n in s.outputs])) for s in faced
-    ]
+    wrapped: list[Session] = [FacedSession(s, (face, links), (s.output_shapes(), _as_they_are(s))) for s in faced]
     return source(wrapped[0]), wrapped, [*(f"samples: {note}" for note in _notes("input", links, label)), *notes]
 
 
@@ -186,6 +198,10 @@ def _face_of_samples(data: Any, session: Session) -> tuple[Ends, list[Link]]:
         dtype, shape = ends[link.own]
         face[link.face] = dtype, [shape[link.axes.index(a)] for a in range(len(shape))] if link.axes else shape
     return face, links
+
+
+def _as_they_are(session: Session) -> list[Link]:
+    return [Link(name, name, _SAME, True) for name in session.outputs]
 
 
 def _links(face: Ends, own: Ends, kind: str, label: str) -> list[Link]:
