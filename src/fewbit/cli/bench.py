@@ -14,16 +14,16 @@ from fewbit.cli.options import (
     FactoryOpt,
     InputShapeOpt,
     JsonOpt,
-    ModelArg,
     PreprocessOpt,
     QuietOpt,
+    RunnableArg,
     TargetOpt,
     import_options,
 )
 
 
 def command(
-    model: ModelArg,
+    model: RunnableArg,
     baseline: BaselineOpt = None,
     data: DataOpt = None,
     target: TargetOpt = "ort-cpu",

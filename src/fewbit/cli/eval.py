@@ -14,15 +14,15 @@ from fewbit.cli.options import (
     InputShapeOpt,
     JsonOpt,
     LimitOpt,
-    ModelArg,
     PreprocessOpt,
     QuietOpt,
+    RunnableArg,
     import_options,
 )
 
 
 def command(
-    model: ModelArg,
+    model: RunnableArg,
     source: Annotated[
         str, typer.Option("--eval", "--data", metavar="SRC", help="Labelled samples.", show_default=False)
     ],
