@@ -1,0 +1,84 @@
+"""What LiteRT's integer kernels take and give, as data: the rules that a writer obeys and a plan can be made for.
+
+Source: the quantization specification of LiteRT and the Prepare functions of its kernels, which check most of it; where a
+kernel does not check (Concat, MaxPool and other kernels that move integers) a file that breaks the rule runs and is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+OutputScale = Literal["free", "same", "fixed"]
+
+_EMPTY: Mapping[str, tuple[float, int]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerKernel:
+    """One operator's kernel for integers.
+
+    types: the element types of activations for which there is one.
+    output: `free` if the output has a scale of its own, `same` if integers are moved or compared, so that all data inputs
+        and outputs share scale and zero point, `fixed` if the kernel knows its output's.
+    fixed: element type → (scale, zero point) of a fixed output.
+    data: indices of the inputs that carry data; None: all of them.
+    weight: index of the input that may be a constant of `weights`, symmetric, with one scale an output channel.
+    bias: index of the bias: int32 (int64 beside int16 activations) at the scale of input times weight.
+    """
+
+    types: tuple[str, ...]
+    output: OutputScale
+    fixed: Mapping[str, tuple[float, int]] = field(default_factory=lambda: _EMPTY)
+    data: tuple[int, ...] | None = (0,)
+    weight: int | None = None
+    weights: tuple[str, ...] = ("int8",)
+    bias: int | None = None
+
+
+_BOTH = ("int8", "int16")
+_ONLY8 = ("int8",)
+_UNIT = MappingProxyType({"int8": (1 / 256, -128), "int16": (1 / 32768, 0)})
+_SYMMETRIC_UNIT = MappingProxyType({"int8": (1 / 128, 0), "int16": (1 / 32768, 0)})
+
+KERNELS: Mapping[str, IntegerKernel] = MappingProxyType(
+    {
+        "Conv": IntegerKernel(_BOTH, "free", data=(0, 1), weight=1, weights=("int8", "int4"), bias=2),
+        "ConvTranspose": IntegerKernel(_BOTH, "free", data=(0, 1), weight=1, bias=2),
+        "Gemm": IntegerKernel(_BOTH, "free", data=(0, 1), weight=1, weights=("int8", "int4"), bias=2),
+        "MatMul": IntegerKernel(_BOTH, "free", data=(0, 1), weight=1, weights=("int8", "int4"), bias=2),
+        **dict.fromkeys(("Add", "Sub", "Mul"), IntegerKernel(_BOTH, "free", data=None)),
+        **dict.fromkeys(("Max", "Min"), IntegerKernel(_BOTH, "same", data=None)),
+        **dict.fromkeys(("Sigmoid",), IntegerKernel(_BOTH, "fixed", _UNIT)),
+        **dict.fromkeys(("Softmax",), IntegerKernel(_BOTH, "fixed", _UNIT)),
+        "Tanh": IntegerKernel(_BOTH, "fixed", _SYMMETRIC_UNIT),
+        "LogSoftmax": IntegerKernel(_ONLY8, "fixed", MappingProxyType({"int8": (16 / 256, 127)})),
+        "L2Normalization": IntegerKernel(_ONLY8, "fixed", MappingProxyType({"int8": (1 / 128, 0)})),
+        **dict.fromkeys(("Gelu", "HardSwish", "Elu", "PRelu"), IntegerKernel(_ONLY8, "free")),
+        **dict.fromkeys(("Relu", "LeakyRelu", "Abs"), IntegerKernel(_BOTH, "free")),
+        **dict.fromkeys(("GlobalAveragePool", "ReduceMean"), IntegerKernel(_BOTH, "free")),
+        "ReduceSum": IntegerKernel(_ONLY8, "free"),
+        **dict.fromkeys(("ReduceMax", "ReduceMin", "GlobalMaxPool"), IntegerKernel(_BOTH, "same")),
+        **dict.fromkeys(("MaxPool", "AveragePool"), IntegerKernel(_BOTH, "same")),
+        "Concat": IntegerKernel(_BOTH, "same", data=None),
+        **dict.fromkeys(
+            ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Gather", "GatherND", "Pad"),
+            IntegerKernel(_BOTH, "same"),
+        ),
+        **dict.fromkeys(("Resize", "Expand", "Tile", "Clip", "Identity"), IntegerKernel(_BOTH, "same")),
+        **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), IntegerKernel(_ONLY8, "same")),
+        "Where": IntegerKernel(_BOTH, "same", data=(1, 2)),
+    }
+)
+"""ONNX's operator → its kernel for integers. What has no row computes in float."""
+
+MOVES = frozenset(name for name, kernel in KERNELS.items() if kernel.output == "same")
+"""Operators whose output has the scale of their input."""
+
+
+def data_inputs(kind: str, count: int) -> tuple[int, ...]:
+    """The indices of the inputs of an operator with `count` inputs that carry data, as its kernel has them."""
+    kernel = KERNELS[kind]
+    return tuple(range(count)) if kernel.data is None else tuple(i for i in kernel.data if i < count)

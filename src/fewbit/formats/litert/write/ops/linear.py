@@ -1,0 +1,106 @@
+"""Products of matrices: FULLY_CONNECTED where the right one is constant, else BATCH_MATMUL."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fewbit.formats.litert.write.emit import Emitter
+from fewbit.formats.litert.write.fuse import is_linear
+from fewbit.formats.litert.write.graph import Op, Tensor
+from fewbit.formats.litert.write.layout import Layout, identity
+from fewbit.formats.litert.write.ops.row import Row
+from fewbit.formats.litert.write.ops.weights import bias_of, is_hybrid, weight_of
+
+
+def _gemm(emit: Emitter, op: Op) -> None:
+    x, weight = op.need(0), op.need(1)
+    bias = op.input(2)
+    alpha, beta = float(op.get("alpha", 1.0)), float(op.get("beta", 1.0))
+    width = op.outputs[0].shape[-1]
+    fits = bias is None or (bias.is_constant and bias.shape[-1:] == (width,) and math.prod(bias.shape) == width)
+    left = (1, 0) if op.get("transA", 0) else (0, 1)
+    out_axis = 0 if op.get("transB", 0) else 1
+    if weight.is_constant and alpha == 1.0 and beta == 1.0 and fits:
+        if bias is not None and bias.rank > 1 and bias.data is not None:
+            op.inputs[2] = Tensor(bias.name, (width,), bias.dtype, bias.data.reshape(-1), bias.quant)
+        _fully_connected(emit, op, (x, left), weight, out_axis)
+        return
+    _general_gemm(emit, op, left, out_axis, alpha, beta)
+
+
+def _fully_connected(emit: Emitter, op: Op, source: tuple[Tensor, Layout], weight: Tensor, out_axis: int) -> None:
+    x, layout = source
+    order = emit.scrambled.get(x)
+    if order is not None and weight.data is not None:
+        data = np.take(weight.data, order, axis=1 - out_axis)
+        weight = Tensor(f"{weight.name}_reordered", weight.shape, weight.dtype, data, weight.quant)
+    hybrid = op.outputs[0].quant is None and weight.quant is not None and is_hybrid(emit, op, weight)
+    inputs = [
+        emit.read(x, layout),
+        weight_of(emit, op, weight, (out_axis, 1 - out_axis)),
+        bias_of(emit, op, op.outputs[0].shape[-1]),
+    ]
+    emit.call(
+        "FULLY_CONNECTED",
+        inputs,
+        [emit.make(op.outputs[0])],
+        "FullyConnectedOptions",
+        keepNumDims=x.rank > 2,
+        asymmetricQuantizeInputs=hybrid,
+        fusedActivationFunction=op.activation,
+    )
+
+
+def _general_gemm(emit: Emitter, op: Op, left: Layout, out_axis: int, alpha: float, beta: float) -> None:
+    """alpha A B + beta C, step by step."""
+    output = op.outputs[0]
+    bias = op.input(2)
+    a, b = emit.read(op.need(0), left), emit.read(op.need(1), (1 - out_axis, out_axis))
+    last = emit.make(output)
+    scaled = alpha != 1.0
+    product = emit.temporary(f"{output.name}_product", output.shape, output) if scaled or bias is not None else last
+    emit.call("BATCH_MATMUL", [a, b], [product], "BatchMatMulOptions", adjX=False, adjY=False)
+    if scaled:
+        product = emit.binary(
+            "MUL", product, emit.number(alpha), f"{output.name}_scaled", None if bias is not None else last,
+            "NONE" if bias is not None else op.activation,
+        )  # fmt: skip
+    if bias is not None:
+        addend = emit.read(bias)
+        if beta != 1.0:
+            addend = emit.binary("MUL", addend, emit.number(beta), f"{output.name}_beta")
+        emit.binary("ADD", product, addend, f"{output.name}_sum", last, op.activation)
+
+
+def _matmul(emit: Emitter, op: Op) -> None:
+    if is_linear(op):
+        _fully_connected(emit, op, (op.need(0), identity(op.need(0).rank)), op.need(1), 1)
+        return
+    a, b, output = op.need(0), op.need(1), op.outputs[0]
+    first, adj_x = _operand(emit, a, (1, *a.shape))
+    second, adj_y = _operand(emit, b, (*b.shape, 1))
+    target = emit.make(output)
+    product = target
+    if a.rank == 1 or b.rank == 1:
+        rows, columns = a.shape[-2] if a.rank > 1 else 1, b.shape[-1] if b.rank > 1 else 1
+        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        product = emit.temporary(f"{output.name}_product", (*batch, rows, columns), output)
+    emit.call("BATCH_MATMUL", [first, second], [product], "BatchMatMulOptions", adjX=adj_x, adjY=adj_y)
+    if product != target:
+        emit.reshape(product, output.shape, target)
+
+
+def _operand(emit: Emitter, tensor: Tensor, matrix: tuple[int, ...]) -> tuple[int, bool]:
+    """An operand of a product: a vector as a matrix, and as it is where only its last two axes are exchanged."""
+    if tensor.rank == 1:
+        return emit.reshape(emit.read(tensor), matrix), False
+    plain = identity(tensor.rank)
+    exchanged = (*plain[:-2], plain[-1], plain[-2])
+    if not tensor.is_constant and emit.layout(tensor) == exchanged:
+        return emit.read(tensor, exchanged), True
+    return emit.read(tensor), False
+
+
+ROWS: dict[str, Row] = {"Gemm": _gemm, "MatMul": _matmul}
