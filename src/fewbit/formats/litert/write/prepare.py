@@ -28,8 +28,8 @@ def prepare(hub: Hub, shapes: Mapping[str, Sequence[int]] | None) -> Hub:
     fix_inputs(hub, shapes or {})
     for node in hub.nodes():
         for value in node.outputs:
-            if value.type is None or isinstance(value.type, ir.TensorType):
-                value.shape = None
+            if not _is_known(value):
+                value.shape = None  # sizes that depend on the inputs are found anew
         source = node.inputs[0] if node.inputs else None
         if is_op(node, "Cast") and source is not None and source.const_value is not None:
             half = source.const_value.dtype == ir.DataType.FLOAT16
@@ -42,13 +42,17 @@ def prepare(hub: Hub, shapes: Mapping[str, Sequence[int]] | None) -> Hub:
     infer_shapes(hub.model)
     for node in hub.nodes():
         for value in node.outputs:
-            shape = shape_of(value)
-            if value.name and (shape is None or not all(isinstance(size, int) for size in shape)):
+            if value.name and not _is_known(value):
                 raise ModelError(
                     f"a LiteRT file needs every size, and {value.name!r} of {node.op_type} {node.name!r} has the shape "
-                    f"{shape}, which does not follow from the inputs; give the sizes that it depends on"
+                    f"{shape_of(value)}, which does not follow from the inputs; give the sizes that it depends on"
                 )
     return hub
+
+
+def _is_known(value: ir.Value) -> bool:
+    shape = shape_of(value)
+    return shape is not None and all(isinstance(size, int) for size in shape)
 
 
 def fix_inputs(hub: Hub, shapes: Mapping[str, Sequence[int]]) -> None:
