@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from fewbit.formats.litert.rules import KERNELS, IntegerKernel, data_inputs
+from fewbit.formats.litert.rules import BLOCK_MULTIPLE, BLOCKS, KERNELS, data_inputs
 from fewbit.formats.litert.write.fuse import bounds, is_linear
 from fewbit.formats.litert.write.graph import Graph, Op, Quant, Tensor
 
@@ -18,16 +18,17 @@ _LIMITS = {"int8": (-128, 127), "int16": (-32768, 32767)}
 _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 """The axis of a weight along which it may have one scale each; a Gemm with transB: the other."""
 
-_HYBRID = frozenset(("Conv", "Gemm", "MatMul"))
 
+def absorb(graph: Graph, *, hybrid: bool) -> None:
+    """Let operators make quantized tensors where they can, and dequantize what the others read.
 
-def absorb(graph: Graph) -> None:
-    """Let operators make quantized tensors where they can, and dequantize what the others read."""
+    hybrid: whether a float operator with an integer weight quantizes its activation as it runs, where there is a kernel.
+    """
     _clip_after(graph)
     _share(graph)
     _absorb(graph)
     _narrow_clips(graph)
-    _dequantize(graph)
+    _dequantize(graph, hybrid)
 
 
 def _clip_after(graph: Graph) -> None:
@@ -95,7 +96,7 @@ def _absorb(graph: Graph) -> None:
 
 def computes_integers(op: Op, dtype: str) -> bool:
     """Whether LiteRT has a kernel for an operator that reads what it does and makes integers of this type."""
-    kernel = KERNELS.get(op.kind)
+    kernel = KERNELS.get(kernel_kind(op))
     if kernel is None or dtype not in kernel.types or not op.outputs:
         return False
     for index in data_inputs(op.kind, len(op.inputs)):
@@ -103,7 +104,7 @@ def computes_integers(op: Op, dtype: str) -> bool:
         if tensor is None:
             continue
         if index == kernel.weight and tensor.is_constant and (op.kind != "MatMul" or is_linear(op)):
-            if not fits_weight(op, tensor, kernel):
+            if not fits_weight(op, tensor, dtype):
                 return False
         elif tensor.quant is None or tensor.dtype != dtype or tensor.quant.axis is not None:
             return False
@@ -114,14 +115,28 @@ def computes_integers(op: Op, dtype: str) -> bool:
     )
 
 
-def fits_weight(op: Op, weight: Tensor, kernel: IntegerKernel) -> bool:
+def kernel_kind(op: Op) -> str:
+    """The row of `KERNELS` for an operator."""
+    weight = op.input(1)
+    if op.kind == "Conv" and weight is not None and weight.rank > 1:
+        groups = int(op.get("group", 1))
+        if groups > 1 and weight.shape[1] == 1 and groups == op.need(0).shape[1]:
+            return "DepthwiseConv"
+    return op.kind
+
+
+def fits_weight(op: Op, weight: Tensor, activation: str) -> bool:
     """Whether a kernel takes a constant as its weight: symmetric, one scale for all or for each output channel."""
     quant = weight.quant
-    if quant is None or weight.dtype not in kernel.weights or quant.zero_point.any() or quant.block:
+    kernel = KERNELS[kernel_kind(op)]
+    if quant is None or weight.dtype not in kernel.weights[activation] or quant.zero_point.any():
         return False
     axis = _CHANNEL_AXIS[op.kind]
     if op.kind == "Gemm" and op.get("transB", 0):
         axis = 0
+    if quant.block:
+        whole = quant.block % BLOCK_MULTIPLE == 0
+        return activation == "float32" and BLOCKS.get(op.kind) == weight.dtype and quant.axis == 1 - axis and whole
     return quant.axis is None or quant.axis == axis
 
 
@@ -169,22 +184,23 @@ def levels(real: float, quant: Quant, dtype: str) -> int:
     return int(min(max(step, low), high))
 
 
-def _dequantize(graph: Graph) -> None:
+def _dequantize(graph: Graph, hybrid: bool) -> None:
     """Put a Dequantize before every operator that computes in float and reads integers."""
     made: dict[Tensor, Tensor] = {}
     ops: list[Op] = []
     for op in graph.ops:
-        if not is_integer(op):
-            for index, tensor in enumerate(op.inputs):
-                if tensor is None or tensor.quant is None:
-                    continue
-                if tensor.is_constant:
-                    op.inputs[index] = _float_constant(op, index, tensor)
-                    continue
-                if tensor not in made:
-                    made[tensor] = Tensor(f"{tensor.name}_float", tensor.shape, "float32")
-                    ops.append(Op("DequantizeLinear", f"{tensor.name}_float", [tensor], [made[tensor]]))
-                op.inputs[index] = made[tensor]
+        for index, tensor in enumerate(op.inputs) if not is_integer(op) else ():
+            if tensor is None or tensor.quant is None:
+                continue
+            if tensor.is_constant:
+                op.inputs[index] = _float_constant(graph, op, index, tensor, hybrid)
+                continue
+            if tensor not in made:
+                made[tensor] = Tensor(f"{tensor.name}_float", tensor.shape, "float32")
+                ops.append(Op("DequantizeLinear", f"{tensor.name}_float", [tensor], [made[tensor]]))
+            # A hybrid kernel would quantize this activation once more, by scales that it finds itself.
+            op.expand = op.expand or index == 0
+            op.inputs[index] = made[tensor]
         ops.append(op)
     graph.ops = ops
 
@@ -198,17 +214,24 @@ def is_integer(op: Op) -> bool:
     return op.outputs[0].quant is not None
 
 
-def _float_constant(op: Op, index: int, tensor: Tensor) -> Tensor:
-    """What a float operator reads of a quantized constant: the weight of a hybrid kernel as it is, others as float."""
-    assert_data = tensor.data
-    if assert_data is None or tensor.quant is None:
+def _float_constant(graph: Graph, op: Op, index: int, tensor: Tensor, hybrid: bool) -> Tensor:
+    """What a float operator reads of a quantized constant: weights and tables as integers, others as float."""
+    data, quant = tensor.data, tensor.quant
+    if data is None or quant is None:
         return tensor
-    kernel = KERNELS.get(op.kind)
-    activation = op.inputs[0]
-    if kernel is not None and index == kernel.weight and activation is not None and not activation.is_constant:
+    kernel = KERNELS.get(kernel_kind(op))
+    if kernel is not None and index == kernel.weight and (op.kind != "MatMul" or is_linear(op)):
+        op.expand = op.expand or not hybrid or not fits_weight(op, tensor, "float32")
+        if not op.expand and kernel_kind(op) == "DepthwiseConv" and quant.axis is None:
+            channels = tensor.shape[0]
+            each = Quant(np.repeat(quant.scale, channels), np.repeat(quant.zero_point, channels), 0)
+            return Tensor(tensor.name, tensor.shape, tensor.dtype, data, each)
+        if not quant.block or not op.expand:
+            return tensor
+    elif op.kind == "Gather" and index == 0 and not quant.block:
         return tensor
-    if op.kind == "Gather" and index == 0:
-        return tensor
-    if tensor.quant.block:
-        return tensor
-    return Tensor(tensor.name, tensor.shape, "float32", tensor.quant.real(assert_data))
+    if quant.block:
+        graph.notes.append(
+            f"{tensor.name!r} is float32 in the file: LiteRT has no {tensor.dtype} in blocks of {quant.block} for {op.kind}"
+        )
+    return Tensor(tensor.name, tensor.shape, "float32", quant.real(data))

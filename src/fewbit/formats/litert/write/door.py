@@ -25,7 +25,7 @@ class Written:
     """A .tflite file and what a reader of it should know.
 
     data: the bytes.
-    notes: where the file differs from the model: element types of its ends.
+    notes: where the file differs from the model: element types of its ends, weights that it cannot hold as integers.
     """
 
     data: bytes
@@ -37,6 +37,7 @@ def write_litert(
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     metadata: Mapping[str, bytes] | None = None,
+    hybrid: bool = True,
 ) -> bytes:
     """The bytes of a .tflite file that computes what the model does.
 
@@ -45,13 +46,15 @@ def write_litert(
             an operator between them an integer kernel where LiteRT has one.
         shapes: input name → sizes. Left out, a first axis of open size is 1; other open sizes have to be given.
         metadata: name → bytes, kept in the file.
+        hybrid: products of a float activation and an integer weight quantize the activation as they run (what LiteRT calls
+            dynamic range), where there is a kernel. Otherwise weights are dequantized, and it computes in float.
 
     Raises:
         DataError: sizes that are missing or contradict the model.
         ModelError: an operator that LiteRT cannot do exactly as ONNX says; the message has its name and a remedy.
         MissingExtraError: ai-edge-litert is not installed.
     """
-    return convert(model, shapes=shapes, metadata=metadata).data
+    return convert(model, shapes=shapes, metadata=metadata, hybrid=hybrid).data
 
 
 def convert(
@@ -59,6 +62,7 @@ def convert(
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     metadata: Mapping[str, bytes] | None = None,
+    hybrid: bool = True,
 ) -> Written:
     """`write_litert`, with its notes."""
     hub = prepare(model if isinstance(model, Hub) else Hub(model), shapes)
@@ -69,7 +73,7 @@ def convert(
     dissolve(graph)
     fuse_bias(graph)
     fuse_activations(graph)
-    absorb(graph)
+    absorb(graph, hybrid=hybrid)
     legalize(graph)
     emitter = Emitter(graph)
     for op in graph.ops:

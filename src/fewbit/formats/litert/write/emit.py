@@ -49,7 +49,6 @@ class Emitter:
         self.calls: list[Call] = []
         self.notes = graph.notes
         self.scrambled: dict[Tensor, Array] = {}
-        self.dequantized: set[Tensor] = set()
         self.widened: dict[int, int] = {}
         self._forms: dict[Tensor, dict[Layout, int]] = {}
         self._constants: dict[tuple[Any, ...], int] = {}
@@ -145,8 +144,7 @@ class Emitter:
             raise ModelError(f"tensor {tensor.name!r} is no constant")
         if tensor.rank and layout != identity(tensor.rank):
             data = data.transpose(layout)
-            if quant is not None and quant.axis is not None:
-                quant = Quant(quant.scale, quant.zero_point, layout.index(quant.axis), quant.block)
+            quant = None if quant is None else quant.moved(tensor.shape, layout)
         return self.constant(data, tensor.dtype, quant, tensor.name)
 
     def half(self, index: int) -> int:
@@ -164,9 +162,7 @@ class Emitter:
         plain = layout == identity(tensor.rank)
         own = plain and tensor in self._outputs and not any(t.name == tensor.name for t in self.tensors)
         name = tensor.name if own else self.name(tensor.name if plain else f"{tensor.name}_{''.join(map(str, layout))}")
-        quant = tensor.quant
-        if quant is not None and quant.axis is not None:
-            quant = Quant(quant.scale, quant.zero_point, layout.index(quant.axis), quant.block)
+        quant = None if tensor.quant is None else tensor.quant.moved(tensor.shape, layout)
         return self._store(Stored(name, permuted(tensor.shape, layout), tensor.dtype, quant))
 
     def make(self, tensor: Tensor, layout: Layout | None = None) -> int:

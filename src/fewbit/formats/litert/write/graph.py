@@ -6,7 +6,7 @@ here, and an operator is one of integers exactly when what it reads and what it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ Array = NDArray[Any]
 class Quant:
     """How integers stand for real numbers.
 
-    scale: float32 (n,), > 0; one value, or one for each index of `axis`, or (blocks, channels) flattened with `block`.
+    scale: float32 (n,), > 0; one value, or one for each index of `axis`, or with `block` one for each block, flattened.
     zero_point: int64 (n,).
     axis: the logical axis of the scales; None for one scale.
     block: numbers along `axis` that share a scale where weights are quantized in blocks; 0 without blocks.
@@ -42,12 +42,29 @@ class Quant:
         )
 
     def real(self, integers: Array) -> NDArray[np.float32]:
-        """What integers of this form stand for; without blocks."""
-        shape = [1] * integers.ndim
-        if self.axis is not None:
-            shape[self.axis] = -1
-        scale, zero = self.scale.reshape(shape), self.zero_point.reshape(shape)
+        """What integers of this form stand for."""
+        if self.block and self.axis is not None:
+            grid = self.grid(integers.shape)
+            scale = np.repeat(self.scale.reshape(grid), self.block, self.axis)
+            zero = np.repeat(self.zero_point.reshape(grid), self.block, self.axis)
+        else:
+            shape = [-1 if axis == self.axis else 1 for axis in range(integers.ndim)]
+            scale, zero = self.scale.reshape(shape), self.zero_point.reshape(shape)
         return ((integers.astype(np.int64) - zero) * scale).astype(np.float32)
+
+    def grid(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The shape of the scales of a tensor that is quantized in blocks."""
+        return tuple(size // self.block if axis == self.axis else size for axis, size in enumerate(shape))
+
+    def moved(self, shape: Sequence[int], layout: Sequence[int]) -> Quant:
+        """The same for a tensor of this shape after its axes were put in the order of a layout."""
+        if self.axis is None:
+            return self
+        axis = list(layout).index(self.axis)
+        if not self.block:
+            return Quant(self.scale, self.zero_point, axis)
+        scale, zero = (a.reshape(self.grid(shape)).transpose(layout).reshape(-1) for a in (self.scale, self.zero_point))
+        return Quant(scale, zero, axis, self.block)
 
 
 def per_tensor(scale: float, zero_point: int) -> Quant:
@@ -85,6 +102,7 @@ class Op:
 
     kind: ONNX's operator type, which is the key of the op table.
     activation: what the kernel does to its result: NONE, RELU, RELU6 or RELU_N1_TO_1.
+    expand: whether a float operator reads its integer weight behind a Dequantize, rather than in a hybrid kernel.
     """
 
     kind: str
@@ -93,6 +111,7 @@ class Op:
     outputs: list[Tensor]
     attributes: dict[str, Any] = field(default_factory=dict)
     activation: str = "NONE"
+    expand: bool = False
 
     def get(self, name: str, default: Any) -> Any:
         """An attribute, or ONNX's default for it."""

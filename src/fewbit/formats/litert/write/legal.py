@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fewbit.formats.litert.rules import KERNELS, data_inputs
-from fewbit.formats.litert.write.absorb import is_integer
+from fewbit.formats.litert.write.absorb import is_integer, kernel_kind
 from fewbit.formats.litert.write.graph import Graph, Op, Quant, Tensor, per_tensor
 
 
@@ -15,7 +15,7 @@ def legalize(graph: Graph) -> None:
     ops: list[Op] = []
     made: dict[tuple[int, bytes], Tensor] = {}
     for op in graph.ops:
-        kernel = KERNELS.get(op.kind)
+        kernel = KERNELS.get(kernel_kind(op))
         if kernel is None or not is_integer(op):
             ops.append(op)
             continue

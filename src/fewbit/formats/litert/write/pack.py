@@ -61,7 +61,10 @@ class _Packer:
         outputs = [output_index(emitter, t) for t in emitter.graph.outputs]
         subgraph = schema.SubGraphT()
         subgraph.name = "main"
-        self._tensors = [self._tensor(stored) for stored in emitter.tensors]
+        # By index: scales of blocks are tensors themselves, and come after those that need them.
+        self._tensors = []
+        while len(self._tensors) < len(emitter.tensors):
+            self._tensors.append(self._tensor(emitter.tensors[len(self._tensors)]))
         codes: dict[tuple[str, int], int] = {}
         subgraph.operators = [self._operator(call, codes) for call in emitter.calls]
         subgraph.tensors, subgraph.inputs, subgraph.outputs = self._tensors, inputs, outputs
@@ -89,9 +92,8 @@ class _Packer:
         schema = self.schema
         made = schema.QuantizationParametersT()
         if quant.block:
-            scales = self._scales(stored, quant)
             details = schema.BlockwiseQuantizationT()
-            details.scales, details.zeroPoints, details.blockSize = scales, -1, quant.block
+            details.scales, details.zeroPoints, details.blockSize = self._scales(stored, quant), -1, quant.block
             made.details, made.detailsType = details, schema.QuantizationDetails.BlockwiseQuantization
             return made
         made.scale, made.zeroPoint = quant.scale.tolist(), quant.zero_point.tolist()
@@ -100,11 +102,8 @@ class _Packer:
 
     def _scales(self, stored: Stored, quant: Quant) -> int:
         """The tensor of float16 scales of weights in blocks, by its place."""
-        shape = list(stored.shape)
-        shape[-1] //= quant.block
-        return self.emitter.constant(
-            quant.scale.reshape(shape).astype(np.float16), "float16", hint=f"{stored.name}_scales"
-        )
+        scale = quant.scale.reshape(quant.grid(stored.shape)).astype(np.float16)
+        return self.emitter.constant(scale, "float16", hint=f"{stored.name}_scales")
 
     def _code(self, builtin: str, version: int) -> Any:
         made = self.schema.OperatorCodeT()

@@ -11,7 +11,7 @@ from fewbit.formats.litert.write.fuse import is_linear
 from fewbit.formats.litert.write.graph import Op, Tensor
 from fewbit.formats.litert.write.layout import Layout, identity
 from fewbit.formats.litert.write.ops.row import Row
-from fewbit.formats.litert.write.ops.weights import bias_of, is_hybrid, weight_of
+from fewbit.formats.litert.write.ops.weights import bias_of, weight_of
 
 
 def _gemm(emit: Emitter, op: Op) -> None:
@@ -36,7 +36,7 @@ def _fully_connected(emit: Emitter, op: Op, source: tuple[Tensor, Layout], weigh
     if order is not None and weight.data is not None:
         data = np.take(weight.data, order, axis=1 - out_axis)
         weight = Tensor(f"{weight.name}_reordered", weight.shape, weight.dtype, data, weight.quant)
-    hybrid = op.outputs[0].quant is None and weight.quant is not None and is_hybrid(emit, op, weight)
+    hybrid = op.outputs[0].quant is None and weight.quant is not None and not op.expand
     inputs = [
         emit.read(x, layout),
         weight_of(emit, op, weight, (out_axis, 1 - out_axis)),

@@ -12,8 +12,6 @@ def _convert(builtin: str, options: str) -> Row:
         x = op.need(0)
         layout = emit.layout(x)
         emit.call(builtin, [emit.read(x, layout)], [emit.make(op.outputs[0], layout)], options)
-        if builtin == "DEQUANTIZE":
-            emit.dequantized.add(op.outputs[0])
 
     return write
 

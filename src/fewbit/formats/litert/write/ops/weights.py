@@ -13,25 +13,9 @@ NONE = -1
 
 
 def weight_of(emit: Emitter, op: Op, weight: Tensor, layout: Layout) -> int:
-    """A weight in a layout: as the kernel reads it, or as float behind a Dequantize.
-
-    The latter where the activation was quantized and the result is float: the hybrid kernel would quantize the activation
-    once more, by scales that it finds itself.
-    """
+    """A weight in a layout: as the kernel reads it, or as float behind a Dequantize."""
     index = emit.read(weight, layout)
-    if weight.quant is None or not weight.is_constant or op.outputs[0].quant is not None:
-        return index
-    if is_hybrid(emit, op, weight):
-        return index
-    return dequantized(emit, index)
-
-
-def is_hybrid(emit: Emitter, op: Op, weight: Tensor) -> bool:
-    """Whether a product in float reads its weight as integers and quantizes the activation as it runs."""
-    activation = op.need(0)
-    quant = weight.quant
-    symmetric = quant is not None and not quant.zero_point.any()
-    return symmetric and activation.dtype == "float32" and activation not in emit.dequantized
+    return dequantized(emit, index) if op.expand and weight.quant is not None else index
 
 
 def dequantized(emit: Emitter, index: int) -> int:
