@@ -9,7 +9,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 FIXED = {"Softmax": (1 / 256, -128), "Sigmoid": (1 / 256, -128), "Tanh": (1 / 128, 0)}
-SAME = ("Reshape", "Flatten", "Transpose", "MaxPool", "Slice", "Split", "Squeeze", "Unsqueeze", "AveragePool", "Pad", "Resize")
+SAME = ("Reshape", "Flatten", "Transpose", "MaxPool", "Slice", "Split", "Squeeze", "Unsqueeze", "AveragePool", "Pad", "Resize",
+    "Expand", "Tile", "Gather", "GatherND", "ReduceMax", "ReduceMin", "GlobalMaxPool", "DepthToSpace", "SpaceToDepth")
 LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -53,6 +54,8 @@ class Quantizer:
     def run(self) -> onnx.ModelProto:
         graph = self.model.graph
         for value in graph.input:
+            if self.values[value.name].dtype != np.float32:
+                continue
             self._around(value.name, value.name, self._range(value.name))
         readers: dict[str, list[onnx.NodeProto]] = {}
         for node in graph.node:
@@ -68,6 +71,8 @@ class Quantizer:
                     copy.input[index] = self.read[name]
             self.nodes.append(copy)
             for index, name in enumerate(node.output):
+                if self.values[name].dtype != np.float32:
+                    continue
                 after = readers.get(name, [])
                 fused = len(after) == 1 and after[0].op_type in ("Relu", "Clip") and node.op_type in (*WEIGHTED, "Add")
                 if fused or node.op_type in self.skip:
@@ -96,7 +101,7 @@ class Quantizer:
                 return np.float32(1 / 32768), 0
             return np.float32(scale), zero + (128 if self.dtype == "uint8" else 0)
         if self.same and node.op_type in SAME:
-            return self.scales[node.input[0]]
+            return self.scales[node.input[0]] if node.input[0] in self.scales else self._range(name)
         return self._range(name)
 
     def _range(self, name: str) -> tuple[np.float32, int]:
@@ -119,7 +124,7 @@ class Quantizer:
         self.read[name] = result
 
     def _weights(self, node: onnx.NodeProto) -> None:
-        if node.op_type in ("Add", "Mul", "Sub"):
+        if node.op_type in ("Add", "Mul", "Sub", "Max", "Min", "PRelu", "Where", "Concat"):
             for index, name in enumerate(node.input):
                 if name in self.constants:
                     self.values[name] = self.constants[name]
@@ -138,7 +143,7 @@ class Quantizer:
         integers = np.clip(np.rint(weight / scale.reshape(shape)), -most, most).astype(np.int8)
         source = node.input[0]
         self._constant(node, 1, integers, scale, 0, axis)
-        if len(node.input) > 2:
+        if len(node.input) > 2 and self.constants.get(node.input[2], np.zeros((1, 1))).ndim == 1:
             bias = self.constants[node.input[2]]
             in_scale = (self.scales[source][0] * scale).astype(np.float32)
             steps = np.rint(bias.astype(np.float64) / in_scale)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from fewbit.formats.litert.write.emit import Emitter
@@ -15,19 +13,9 @@ from fewbit.formats.litert.write.ops.weights import bias_of, weight_of
 
 
 def _gemm(emit: Emitter, op: Op) -> None:
-    x, weight = op.need(0), op.need(1)
-    bias = op.input(2)
-    alpha, beta = float(op.get("alpha", 1.0)), float(op.get("beta", 1.0))
-    width = op.outputs[0].shape[-1]
-    fits = bias is None or (bias.is_constant and bias.shape[-1:] == (width,) and math.prod(bias.shape) == width)
+    """Only those that `simplify_products` left: by a constant matrix, with a bias vector."""
     left = (1, 0) if op.get("transA", 0) else (0, 1)
-    out_axis = 0 if op.get("transB", 0) else 1
-    if weight.is_constant and alpha == 1.0 and beta == 1.0 and fits:
-        if bias is not None and bias.rank > 1 and bias.data is not None:
-            op.inputs[2] = Tensor(bias.name, (width,), bias.dtype, bias.data.reshape(-1), bias.quant)
-        _fully_connected(emit, op, (x, left), weight, out_axis)
-        return
-    _general_gemm(emit, op, left, out_axis, alpha, beta)
+    _fully_connected(emit, op, (op.need(0), left), op.need(1), 0 if op.get("transB", 0) else 1)
 
 
 def _fully_connected(emit: Emitter, op: Op, source: tuple[Tensor, Layout], weight: Tensor, out_axis: int) -> None:
@@ -51,27 +39,6 @@ def _fully_connected(emit: Emitter, op: Op, source: tuple[Tensor, Layout], weigh
         asymmetricQuantizeInputs=hybrid,
         fusedActivationFunction=op.activation,
     )
-
-
-def _general_gemm(emit: Emitter, op: Op, left: Layout, out_axis: int, alpha: float, beta: float) -> None:
-    """alpha A B + beta C, step by step."""
-    output = op.outputs[0]
-    bias = op.input(2)
-    a, b = emit.read(op.need(0), left), emit.read(op.need(1), (1 - out_axis, out_axis))
-    last = emit.make(output)
-    scaled = alpha != 1.0
-    product = emit.temporary(f"{output.name}_product", output.shape, output) if scaled or bias is not None else last
-    emit.call("BATCH_MATMUL", [a, b], [product], "BatchMatMulOptions", adjX=False, adjY=False)
-    if scaled:
-        product = emit.binary(
-            "MUL", product, emit.number(alpha), f"{output.name}_scaled", None if bias is not None else last,
-            "NONE" if bias is not None else op.activation,
-        )  # fmt: skip
-    if bias is not None:
-        addend = emit.read(bias)
-        if beta != 1.0:
-            addend = emit.binary("MUL", addend, emit.number(beta), f"{output.name}_beta")
-        emit.binary("ADD", product, addend, f"{output.name}_sum", last, op.activation)
 
 
 def _matmul(emit: Emitter, op: Op) -> None:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fewbit.formats.litert.write.emit import Emitter, refuse
+from fewbit.formats.litert.write.emit import Emitter
 from fewbit.formats.litert.write.fuse import is_linear
 from fewbit.formats.litert.write.graph import Op, Tensor
 from fewbit.formats.litert.write.layout import after_transpose, channels_last, identity, permuted, reshaped
@@ -47,9 +47,8 @@ def _row_order(emit: Emitter, x: Tensor, output: Tensor) -> np.ndarray | None:
     for reader in readers:
         weight = reader.input(1)
         constant = weight is not None and weight.is_constant and weight is not output
-        plain = reader.kind == "Gemm" and not reader.get("transA", 0) and reader.get("alpha", 1.0) == 1.0
-        simple = plain and reader.get("beta", 1.0) == 1.0 and (reader.input(2) is None or reader.need(2).is_constant)
-        if not constant or not (simple or is_linear(reader)) or reader.inputs[0] is not output:
+        plain = reader.kind == "Gemm" and not reader.get("transA", 0)
+        if not constant or not (plain or is_linear(reader)) or reader.inputs[0] is not output:
             return None
         if weight is not None and weight.quant is not None and weight.quant.block:
             return None
@@ -118,8 +117,6 @@ def _depth_to_space(emit: Emitter, op: Op) -> None:
         return
     n, c, h, w = x.shape
     source = emit.reshape(emit.read(x, channels_last(4)), (n, h, w, c // block**2, block, block))
-    if x.quant is not None:
-        raise refuse(op, "it is quantized and has mode CRD", "use mode DCR")
     order = emit.integers((0, 1, 4, 2, 5, 3), "perm")
     turned = emit.temporary(f"{output.name}_turned", (n, h, block, w, block, c // block**2), x)
     emit.call("TRANSPOSE", [source, order], [turned], "TransposeOptions")

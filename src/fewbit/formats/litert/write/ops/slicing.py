@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fewbit.formats.litert.write.absorb import levels
 from fewbit.formats.litert.write.emit import Emitter, refuse
 from fewbit.formats.litert.write.graph import Op, Tensor
 from fewbit.formats.litert.write.layout import Layout, identity
@@ -83,13 +84,17 @@ def _pad(emit: Emitter, op: Op) -> None:
     target = emit.make(output, layout)
     shape = emit.constant(np.array(pairs, np.int64), "int32", hint="pads")
     value = op.input(2)
-    if value is None or _is_zero(x, value):
+    if value is not None and value.data is None:
+        raise refuse(op, "its value is computed", "LiteRT with fixed shapes needs a constant")
+    real = 0.0 if value is None or value.data is None else value.data.reshape(1)[0]
+    if value is not None and value.quant is not None:
+        real = value.quant.real(np.array([real]))[0]
+    if real == 0.0:
         emit.call("PAD", [index, shape], [target], "PadOptions")
         return
-    if value.data is None:
-        raise refuse(op, "its value is computed", "LiteRT with fixed shapes needs a constant")
-    number = emit.constant(value.data.reshape(-1), x.dtype, x.quant, "value")
-    emit.call("PADV2", [index, shape, number], [target], "PadV2Options")
+    number = np.array([real]) if x.quant is None else np.array([levels(float(real), x.quant, x.dtype)])
+    inputs = [index, shape, emit.constant(number, x.dtype, x.quant, "value")]
+    emit.call("PADV2", inputs, [target], "PadV2Options")
 
 
 def _amounts(op: Op) -> list[tuple[int, int]]:
@@ -102,13 +107,6 @@ def _amounts(op: Op) -> list[tuple[int, int]]:
     for position, axis in enumerate(chosen):
         found[axis] = (int(pads[position]), int(pads[position + len(chosen)]))
     return found
-
-
-def _is_zero(x: Tensor, value: Tensor) -> bool:
-    if value.data is None:
-        return False
-    zero = int(x.quant.zero_point[0]) if x.quant is not None and value.quant is not None else 0
-    return bool((value.data == zero).all())
 
 
 def _cut(
