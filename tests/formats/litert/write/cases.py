@@ -403,4 +403,29 @@ CASES: dict[str, list[Case]] = {
             {"s": np.float32(0.05), "t": np.float32(0.07), "z": np.int8(3)},
         )
     ],
+    "Reinterpret": [
+        Case(
+            [
+                node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+                node("DequantizeLinear", ["q", "t", "z"], ["a"]),
+                node("Relu", ["a"], ["b"]),
+                node("QuantizeLinear", ["b", "u", "z"], ["p"]),
+                node("DequantizeLinear", ["p", "u", "z"], ["y"]),
+            ],
+            ["x:f[2,3]"],
+            ["y:f"],
+            {"s": np.float32(0.05), "t": np.float32(0.01), "u": np.float32(0.0075), "z": np.int8(3)},
+            kernels=("RELU",),
+        ),
+        Case(
+            [
+                node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+                node("Transpose", ["q"], ["p"], perm=[1, 0]),
+                node("DequantizeLinear", ["p", "t", "z"], ["y"]),
+            ],
+            ["x:f[2,3]"],
+            ["y:f"],
+            {"s": np.float32(0.05), "t": np.float32(0.01), "z": np.uint8(3)},
+        ),
+    ],
 }

@@ -71,7 +71,7 @@ class _Builder:
                 kind, attributes, source = last[node]
                 ops.append(Op(kind, str(node.name), [self.tensor(source)], [self.tensor(node.outputs[0])], attributes))
             elif node not in inside:
-                ops.append(self._op(node))
+                ops += self._op(node)
         outputs = [self.tensor(value) for value in hub.graph.outputs]
         return Graph(ops, inputs, outputs, self.notes)
 
@@ -80,7 +80,7 @@ class _Builder:
             if value.dtype == ir.DataType.INT64:
                 self.notes.append(f"{value.name!r} is int64 in the model and int32 in the file")
 
-    def _op(self, node: ir.Node) -> Op:
+    def _op(self, node: ir.Node) -> list[Op]:
         kind = node.op_type
         if node.domain not in ONNX_DOMAINS and (node.domain, kind) != (DOMAIN, HALF):
             raise ModelError(
@@ -89,12 +89,24 @@ class _Builder:
         attributes = {name: _plain(attribute) for name, attribute in node.attributes.items()}
         inputs = [None if value is None else self.tensor(value) for value in node.inputs]
         outputs = [self.tensor(value) for value in node.outputs if value.name]
-        if kind in ("QuantizeLinear", "DequantizeLinear"):
-            integers = outputs[0] if kind == "QuantizeLinear" else inputs[0]
-            if integers is not None and integers.quant is None:
-                integers.quant = _quant(node, inputs, attributes)
+        before: list[Op] = []
+        if kind == "QuantizeLinear":
+            outputs[0].quant = _quant(node, inputs, attributes)
             inputs = inputs[:1]
-        return Op(kind, str(node.name), inputs, outputs, attributes)
+        elif kind == "DequantizeLinear" and inputs[0] is not None:
+            inputs = [self._as_read(inputs[0], _quant(node, inputs, attributes), str(node.name), before)]
+        return [*before, Op(kind, str(node.name), inputs, outputs, attributes)]
+
+    def _as_read(self, integers: Tensor, quant: Quant, name: str, before: list[Op]) -> Tensor:
+        """Integers with the scale at which they are read here, which need not be that at which they were made."""
+        if integers.quant is None:
+            integers.quant = quant
+        if quant.same(integers.quant):
+            return integers
+        other = Tensor(f"{integers.name}_as_read", integers.shape, integers.dtype, integers.data, quant)
+        if not integers.is_constant:
+            before.append(Op("Reinterpret", f"{name}_reinterpreted", [integers], [other]))
+        return other
 
     def tensor(self, value: ir.Value) -> Tensor:
         if value not in self.tensors:

@@ -62,12 +62,27 @@ def _spread(graph: Graph) -> None:
             for source in _data(op):
                 if source.quant is None and _integers(source):
                     source.quant = made.quant
+    _reinterpret(graph)
     for op in graph.ops:
         if op.kind in ("Clip", "Pad") and op.outputs[0].quant is not None and _integers(op.outputs[0]):
             for index in (1, 2):
                 bound = op.input(index)
                 if bound is not None and bound.dtype == op.outputs[0].dtype and bound.quant is None:
                     op.inputs[index] = Tensor(bound.name, bound.shape, bound.dtype, bound.data, op.outputs[0].quant)
+
+
+def _reinterpret(graph: Graph) -> None:
+    """Where integers were moved and then read at another scale, say so: it is no requantization."""
+    ops: list[Op] = []
+    for op in graph.ops:
+        ops.append(op)
+        source = _data(op)[0].quant if op.kind in MOVES and _data(op) else None
+        for index, output in enumerate(op.outputs):
+            if source is not None and _integers(output) and _integers(_data(op)[0]) and not source.same(output.quant):
+                moved = Tensor(f"{output.name}_as_made", output.shape, output.dtype, None, source)
+                op.outputs[index] = moved
+                ops.append(Op("Reinterpret", f"{output.name}_reinterpreted", [moved], [output]))
+    graph.ops = ops
 
 
 def _data(op: Op) -> list[Tensor]:

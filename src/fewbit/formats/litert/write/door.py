@@ -17,7 +17,7 @@ from fewbit.formats.litert.write.legal import legalize
 from fewbit.formats.litert.write.ops import ROWS
 from fewbit.formats.litert.write.pack import to_bytes
 from fewbit.formats.litert.write.prepare import prepare
-from fewbit.formats.litert.write.simplify import simplify_products
+from fewbit.formats.litert.write.simplify import simplify
 from fewbit.graph.hub import Hub
 
 
@@ -72,7 +72,7 @@ def convert(
     if missing:
         raise ModelError(f"LiteRT export has no row for {', '.join(missing)}; export the model without them")
     dissolve(graph)
-    simplify_products(graph)
+    simplify(graph)
     fuse_bias(graph)
     fuse_activations(graph)
     absorb(graph, hybrid=hybrid)

@@ -1,4 +1,7 @@
-"""Products in the two forms that LiteRT has: by a constant matrix with a bias vector, or of two computed tensors."""
+"""Operators in the forms that suit LiteRT's kernels.
+
+Products are by a constant matrix with a bias vector, or of two computed tensors; a pool over all of an image is a mean.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ import numpy as np
 from fewbit.formats.litert.write.graph import Graph, Op, Tensor
 
 
-def simplify_products(graph: Graph) -> None:
-    """Leave Gemm alone where FULLY_CONNECTED does all of it, and spell it out elsewhere."""
+def simplify(graph: Graph) -> None:
+    """Leave Gemm alone where FULLY_CONNECTED does all of it, and spell it out elsewhere; name global pools so."""
     ops: list[Op] = []
     for op in graph.ops:
         if op.kind == "Gemm":
@@ -18,8 +21,18 @@ def simplify_products(graph: Graph) -> None:
         else:
             if op.kind == "MatMul":
                 _flatten_weight(op)
+            elif op.kind == "AveragePool" and _covers(op):
+                op.kind = "GlobalAveragePool"  # MEAN rounds once, to a scale of its own; a pool keeps its input's scale
             ops.append(op)
     graph.ops = ops
+
+
+def _covers(op: Op) -> bool:
+    """Whether a pool has one window, over the whole image and nothing else."""
+    x = op.need(0)
+    window = tuple(op.get("kernel_shape", ()))
+    plain = not any(op.get("pads", (0,))) and op.get("auto_pad", "NOTSET") in ("NOTSET", "VALID")
+    return plain and window == x.shape[2:] and math.prod(op.outputs[0].shape[2:]) == 1
 
 
 def _gemm(op: Op) -> list[Op]:

@@ -13,7 +13,7 @@ from fewbit.formats.litert.write.ops.weights import bias_of, weight_of
 
 
 def _gemm(emit: Emitter, op: Op) -> None:
-    """Only those that `simplify_products` left: by a constant matrix, with a bias vector."""
+    """Only those that `simplify` left: by a constant matrix, with a bias vector."""
     left = (1, 0) if op.get("transA", 0) else (0, 1)
     _fully_connected(emit, op, (op.need(0), left), op.need(1), 0 if op.get("transB", 0) else 1)
 

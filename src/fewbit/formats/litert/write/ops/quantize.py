@@ -16,8 +16,16 @@ def _convert(builtin: str, options: str) -> Row:
     return write
 
 
+def _reinterpret(emit: Emitter, op: Op) -> None:
+    """The same integers at another scale: a Reshape to the same shape, which copies them without looking at scales."""
+    layout = emit.layout(op.need(0))
+    source = emit.read(op.need(0), layout)
+    emit.reshape(source, emit.shape(source), emit.make(op.outputs[0], layout))
+
+
 ROWS: dict[str, Row] = {
     "QuantizeLinear": _convert("QUANTIZE", "QuantizeOptions"),
     "Requantize": _convert("QUANTIZE", "QuantizeOptions"),
+    "Reinterpret": _reinterpret,
     "DequantizeLinear": _convert("DEQUANTIZE", "DequantizeOptions"),
 }
