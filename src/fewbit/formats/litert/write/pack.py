@@ -16,6 +16,9 @@ from fewbit.formats.litert.write.versions import minimum_runtime, version_of
 from fewbit.spec import DType
 
 SIGNATURE = "serving_default"
+ALIGNMENT = 16
+"""Bytes, of buffers."""
+
 LIMIT = (1 << 31) - 1
 """Bytes: offsets of a flatbuffer have 32 bits."""
 
@@ -26,15 +29,31 @@ def to_bytes(emitter: Emitter, metadata: Mapping[str, bytes]) -> bytes:
     Raises:
         ModelError: more than 2 GiB.
     """
-    import flatbuffers
-
     size = sum(0 if t.data is None else t.data.nbytes for t in emitter.tensors)
     if size > LIMIT:
         raise ModelError(f"the constants have {size} bytes, and a .tflite file ends at {LIMIT}; write narrower weights")
     packer = _Packer(schema(), emitter)
-    builder = flatbuffers.Builder(1 << 20)
+    builder = _aligned_builder()
     builder.Finish(packer.model(metadata).Pack(builder), IDENTIFIER)
     return bytes(builder.Output())
+
+
+def _aligned_builder() -> Any:
+    """A builder that puts arrays, which here are the buffers alone, at multiples of 16 bytes.
+
+    The schema demands it (`force_align`) and readers that map the file rely on it; Python's generated classes ignore it.
+    """
+    import flatbuffers
+
+    class Aligned(flatbuffers.Builder):  # type: ignore[misc]
+        def CreateNumpyVector(self, x: Array) -> int:  # noqa: N802
+            data = x.tobytes()
+            self.StartVector(1, len(data), ALIGNMENT)
+            self.head = self.head - len(data)
+            self.Bytes[self.head : self.head + len(data)] = data
+            return int(self.EndVector())
+
+    return Aligned(1 << 20)
 
 
 class _Packer:
