@@ -162,6 +162,16 @@ CASES: dict[str, list[Case]] = {
     **{op: [one(op, "2,3,4,5")] for op in UNARY},
     **{op: [one(op, "2,3,4,5", positive=True)] for op in ("Sqrt", "Log")},
     **{op: [one(op, "2,3,4", opset=14)] for op in ACTIVATIONS},
+    "Rsqrt": [
+        Case(
+            [node("Sqrt", ["x"], ["a"]), node("Div", ["c", "a"], ["y"])],
+            ["x:f[2,3]"],
+            ["y:f"],
+            {"c": np.float32(1)},
+            positive=True,
+            kernels=("RSQRT",),
+        )
+    ],
     "Not": [
         Case([node("Greater", ["x", "c"], ["a"]), node("Not", ["a"], ["y"])], ["x:f[2,3]"], ["y:b"], {"c": w(2, 3)})
     ],
@@ -276,7 +286,11 @@ CASES: dict[str, list[Case]] = {
             {"w": w(4, 3, 3, 3), "s": ints(1, 4, 16)},
         ),
         Case(
-            [node("Conv", ["x", "w"], ["a"]), node("Reshape", ["a", "s"], ["b"]), node("Transpose", ["b"], ["y"], perm=[0, 2, 1])],
+            [
+                node("Conv", ["x", "w"], ["a"]),
+                node("Reshape", ["a", "s"], ["b"]),
+                node("Transpose", ["b"], ["y"], perm=[0, 2, 1]),
+            ],
             ["x:f[1,3,6,6]"],
             ["y:f"],
             {"w": w(4, 3, 3, 3), "s": ints(1, 4, 16)},
@@ -312,7 +326,10 @@ CASES: dict[str, list[Case]] = {
         one("Expand", "2,1,4", out="f", constants={"s": ints(2, 3, 4)}),
         one("Expand", "3,1", out="f", constants={"s": ints(2, 3, 4)}),
     ],
-    "Tile": [one("Tile", "2,3", out="f", constants={"r": ints(2, 3)}), around_conv("Tile", constants={"r": ints(1, 1, 2, 1)})],
+    "Tile": [
+        one("Tile", "2,3", out="f", constants={"r": ints(2, 3)}),
+        around_conv("Tile", constants={"r": ints(1, 1, 2, 1)}),
+    ],
     "Concat": [
         one("Concat", "2,3,4", "2,2,4", out="f", axis=1),
         one("Concat", "2,3", out="f", constants={"c": w(2, 4)}, axis=-1),

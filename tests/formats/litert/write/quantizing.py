@@ -9,8 +9,28 @@ import onnx
 from onnx import helper, numpy_helper
 
 FIXED = {"Softmax": (1 / 256, -128), "Sigmoid": (1 / 256, -128), "Tanh": (1 / 128, 0)}
-SAME = ("Reshape", "Flatten", "Transpose", "MaxPool", "Slice", "Split", "Squeeze", "Unsqueeze", "AveragePool", "Pad", "Resize",
-    "Expand", "Tile", "Gather", "GatherND", "ReduceMax", "ReduceMin", "GlobalMaxPool", "DepthToSpace", "SpaceToDepth")
+SAME = (
+    "Reshape",
+    "Flatten",
+    "Transpose",
+    "MaxPool",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Unsqueeze",
+    "AveragePool",
+    "Pad",
+    "Resize",
+    "Expand",
+    "Tile",
+    "Gather",
+    "GatherND",
+    "ReduceMax",
+    "ReduceMin",
+    "GlobalMaxPool",
+    "DepthToSpace",
+    "SpaceToDepth",
+)
 LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -130,7 +150,9 @@ class Quantizer:
                     self.values[name] = self.constants[name]
                     scale, zero = self._range(name)
                     steps = np.rint(self.constants[name] / scale) + zero
-                    self._constant(node, index, np.clip(steps, *LIMITS[self.dtype]).astype(self.dtype), scale, zero, None)
+                    self._constant(
+                        node, index, np.clip(steps, *LIMITS[self.dtype]).astype(self.dtype), scale, zero, None
+                    )
         if node.op_type not in WEIGHTED or node.input[1] not in self.constants:
             return
         weight = self.constants[node.input[1]]

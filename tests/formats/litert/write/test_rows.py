@@ -48,5 +48,3 @@ def test_row(case: Case) -> None:
             assert outputs[info.name].shape == wanted.shape
             assert relative(outputs[info.name], wanted) <= TOLERANCE, kind
     assert set(case.kernels) <= set(kernels(data))
-
-

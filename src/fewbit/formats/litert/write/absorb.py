@@ -96,10 +96,10 @@ def _absorb(graph: Graph) -> None:
 
 def computes_integers(op: Op, dtype: str) -> bool:
     """Whether LiteRT has a kernel for an operator that reads what it does and makes integers of this type."""
-    kernel = KERNELS.get(kernel_kind(op))
+    kernel = KERNELS.get(op.kernel)
     if kernel is None or dtype not in kernel.types or not op.outputs:
         return False
-    for index in data_inputs(op.kind, len(op.inputs)):
+    for index in data_inputs(op.kernel, len(op.inputs)):
         tensor = op.input(index)
         if tensor is None:
             continue
@@ -115,20 +115,10 @@ def computes_integers(op: Op, dtype: str) -> bool:
     )
 
 
-def kernel_kind(op: Op) -> str:
-    """The row of `KERNELS` for an operator."""
-    weight = op.input(1)
-    if op.kind == "Conv" and weight is not None and weight.rank > 1:
-        groups = int(op.get("group", 1))
-        if groups > 1 and weight.shape[1] == 1 and groups == op.need(0).shape[1]:
-            return "DepthwiseConv"
-    return op.kind
-
-
 def fits_weight(op: Op, weight: Tensor, activation: str) -> bool:
     """Whether a kernel takes a constant as its weight: symmetric, one scale for all or for each output channel."""
     quant = weight.quant
-    kernel = KERNELS[kernel_kind(op)]
+    kernel = KERNELS[op.kernel]
     if quant is None or weight.dtype not in kernel.weights[activation] or quant.zero_point.any():
         return False
     axis = _CHANNEL_AXIS[op.kind]
@@ -161,7 +151,7 @@ def _narrow_clips(graph: Graph) -> None:
         maker = producers.get(source)
         name = None
         if low == int(source.quant.zero_point[0]):
-            name = "RELU" if high == ceiling else "RELU6" if limits[1] == 6.0 else None  # noqa: PLR2004
+            name = "RELU" if high == ceiling else "RELU6" if limits[1] == 6.0 else None
         if name and maker and maker.activation == "NONE" and len(readers[source]) == 1 and _takes_activation(maker):
             maker.activation = name
             maker.outputs = op.outputs
@@ -219,10 +209,10 @@ def _float_constant(graph: Graph, op: Op, index: int, tensor: Tensor, hybrid: bo
     data, quant = tensor.data, tensor.quant
     if data is None or quant is None:
         return tensor
-    kernel = KERNELS.get(kernel_kind(op))
+    kernel = KERNELS.get(op.kernel)
     if kernel is not None and index == kernel.weight and (op.kind != "MatMul" or is_linear(op)):
         op.expand = op.expand or not hybrid or not fits_weight(op, tensor, "float32")
-        if not op.expand and kernel_kind(op) == "DepthwiseConv" and quant.axis is None:
+        if not op.expand and op.kernel == "DepthwiseConv" and quant.axis is None:
             channels = tensor.shape[0]
             each = Quant(np.repeat(quant.scale, channels), np.repeat(quant.zero_point, channels), 0)
             return Tensor(tensor.name, tensor.shape, tensor.dtype, data, each)

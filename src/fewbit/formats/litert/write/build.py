@@ -136,9 +136,13 @@ def _quant(node: ir.Node, inputs: list[Tensor | None], attributes: dict[str, Any
     scale = inputs[1].data if inputs[1] is not None else None
     zero = inputs[2] if len(inputs) > 2 else None
     if scale is None or (zero is not None and zero.data is None):
-        raise ModelError(f"{node.op_type} {node.name!r} has a computed scale or zero point; a LiteRT file needs constants")
+        raise ModelError(
+            f"{node.op_type} {node.name!r} has a computed scale or zero point; a LiteRT file needs constants"
+        )
     flat = np.asarray(scale, np.float32).reshape(-1)
-    points = np.zeros(flat.shape, np.int64) if zero is None or zero.data is None else zero.data.astype(np.int64).reshape(-1)
+    points = (
+        np.zeros(flat.shape, np.int64) if zero is None or zero.data is None else zero.data.astype(np.int64).reshape(-1)
+    )
     if scale.ndim == 0 or scale.size == 1:
         return Quant(flat[:1], points[:1])
     rank = inputs[0].rank if inputs[0] is not None else 1

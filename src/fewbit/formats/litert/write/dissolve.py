@@ -46,19 +46,34 @@ def dissolve(graph: Graph) -> None:
             gone.append(op)
     graph.remove(gone)
     graph.replace(changes)
+    _drop_repeated(graph)
+
+
+def _drop_repeated(graph: Graph) -> None:
+    """Integers that were dequantized and are quantized to the same scale again stay what they are."""
+    changes: dict[Tensor, Tensor] = {}
+    gone = []
+    for op in graph.ops:
+        if op.kind == "QuantizeLinear" and op.outputs[0] not in graph.outputs:
+            source, target = op.need(0), op.outputs[0]
+            if source.quant is not None and source.dtype == target.dtype and source.quant.same(target.quant):
+                changes[target] = source
+                gone.append(op)
+    graph.remove(gone)
+    graph.replace(changes)
 
 
 def _spread(graph: Graph) -> None:
     """Carry scales along operators that move integers, forward and then backward."""
     for op in graph.ops:
-        if op.kind in MOVES and op.outputs[0].dtype in (*_LIMITS, *_SIGNED):
+        if op.kernel in MOVES and op.outputs[0].dtype in (*_LIMITS, *_SIGNED):
             known = [t for t in _data(op) if t.quant is not None]
             for target in (*_data(op), *op.outputs):
                 if known and target.quant is None and _integers(target):
                     target.quant = known[0].quant
     for op in reversed(graph.ops):
         made = op.outputs[0] if op.outputs else None
-        if op.kind in MOVES and made is not None and made.quant is not None:
+        if op.kernel in MOVES and made is not None and made.quant is not None:
             for source in _data(op):
                 if source.quant is None and _integers(source):
                     source.quant = made.quant
@@ -76,7 +91,7 @@ def _reinterpret(graph: Graph) -> None:
     ops: list[Op] = []
     for op in graph.ops:
         ops.append(op)
-        source = _data(op)[0].quant if op.kind in MOVES and _data(op) else None
+        source = _data(op)[0].quant if op.kernel in MOVES and _data(op) else None
         for index, output in enumerate(op.outputs):
             if source is not None and _integers(output) and _integers(_data(op)[0]) and not source.same(output.quant):
                 moved = Tensor(f"{output.name}_as_made", output.shape, output.dtype, None, source)
@@ -86,7 +101,7 @@ def _reinterpret(graph: Graph) -> None:
 
 
 def _data(op: Op) -> list[Tensor]:
-    chosen = (op.inputs[index] for index in data_inputs(op.kind, len(op.inputs)))
+    chosen = (op.inputs[index] for index in data_inputs(op.kernel, len(op.inputs)))
     return [tensor for tensor in chosen if tensor is not None]
 
 

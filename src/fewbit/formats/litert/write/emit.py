@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,7 +57,9 @@ class Emitter:
         self._names: set[str] = {t.name for t in (*graph.inputs, *graph.outputs)}
         self._outputs = set(graph.outputs)
         for tensor in graph.inputs:
-            self._forms[tensor] = {identity(tensor.rank): self._store(Stored(tensor.name, *_kind(tensor), tensor.quant))}
+            self._forms[tensor] = {
+                identity(tensor.rank): self._store(Stored(tensor.name, *_kind(tensor), tensor.quant))
+            }
 
     # --- tensors ----------------------------------------------------------------------------------------------------
 
@@ -89,17 +92,18 @@ class Emitter:
         """
         data = np.asarray(data)
         if dtype == "int32":
-            if data.size and (data.min() < INT32[0] or data.max() > INT32[1]):
+            wide = data[(data < INT32[0]) | (data > INT32[1])] if data.size else data
+            if wide.size:
                 raise ModelError(
-                    f"constant {hint!r} holds {data.max() if data.max() > INT32[1] else data.min()}, which does not fit int32; "
-                    f"LiteRT computes with int32 where ONNX has int64"
+                    f"constant {hint!r} holds {wide.reshape(-1)[0]}, which does not fit int32, and LiteRT computes with int32 "
+                    f"where ONNX has int64; export the model with smaller numbers"
                 )
             data = data.astype(np.int32)
         data = np.asarray(data, order="C")
         key = (
             dtype,
             data.shape,
-            data.tobytes(),
+            digest(data.tobytes()),
             None if quant is None else (quant.scale.tobytes(), quant.zero_point.tobytes(), quant.axis, quant.block),
         )
         if key not in self._constants:
@@ -112,7 +116,9 @@ class Emitter:
 
     def like(self, tensor: Tensor, number: float, hint: str = "number") -> int:
         """A constant of one number in the type of a float tensor."""
-        return self.constant(np.array(number, np.int64 if tensor.dtype == "int32" else np.float32), tensor.dtype, hint=hint)
+        return self.constant(
+            np.array(number, np.int64 if tensor.dtype == "int32" else np.float32), tensor.dtype, hint=hint
+        )
 
     # --- layouts of logical tensors ---------------------------------------------------------------------------------
 
@@ -134,7 +140,9 @@ class Emitter:
             if only_ones_move(tensor.shape, have, layout):
                 self.reshape(index, shape, target)
             else:
-                self.call("TRANSPOSE", [index, self.integers(between(have, layout), "perm")], [target], "TransposeOptions")
+                self.call(
+                    "TRANSPOSE", [index, self.integers(between(have, layout), "perm")], [target], "TransposeOptions"
+                )
             forms[layout] = target
         return forms[layout]
 
@@ -218,7 +226,9 @@ class Emitter:
         self.call(builtin, [source], [target], options, **fields)
         return target
 
-    def binary(self, builtin: str, one: int, other: int, hint: str, target: int | None = None, act: str = "NONE") -> int:
+    def binary(
+        self, builtin: str, one: int, other: int, hint: str, target: int | None = None, act: str = "NONE"
+    ) -> int:
         """A float operation with broadcasting, into a new tensor or a given one."""
         if target is None:
             shape = np.broadcast_shapes(self.shape(one), self.shape(other))
@@ -257,6 +267,11 @@ BINARY_OPTIONS: dict[str, tuple[str, bool]] = {
 
 def _kind(tensor: Tensor) -> tuple[tuple[int, ...], str]:
     return tensor.shape, tensor.dtype
+
+
+def digest(data: bytes) -> bytes:
+    """What stands for some bytes in a table: they themselves, or their hash where they are many."""
+    return data if len(data) <= 64 else hashlib.sha256(data).digest()
 
 
 def refuse(op: Op, why: str, remedy: str) -> ModelError:

@@ -63,8 +63,9 @@ class Quant:
         axis = list(layout).index(self.axis)
         if not self.block:
             return Quant(self.scale, self.zero_point, axis)
-        scale, zero = (a.reshape(self.grid(shape)).transpose(layout).reshape(-1) for a in (self.scale, self.zero_point))
-        return Quant(scale, zero, axis, self.block)
+        grid = self.grid(shape)
+        scale = self.scale.reshape(grid).transpose(layout).reshape(-1)
+        return Quant(scale, self.zero_point.reshape(grid).transpose(layout).reshape(-1), axis, self.block)
 
 
 def per_tensor(scale: float, zero_point: int) -> Quant:
@@ -112,6 +113,18 @@ class Op:
     attributes: dict[str, Any] = field(default_factory=dict)
     activation: str = "NONE"
     expand: bool = False
+
+    @property
+    def kernel(self) -> str:
+        """The name under which `fewbit.formats.litert.rules.KERNELS` has its integer kernel, if there is one."""
+        weight = self.input(1)
+        if self.kind == "Conv" and weight is not None and weight.rank > 1:
+            groups = int(self.get("group", 1))
+            if groups > 1 and weight.shape[1] == 1 and groups == self.need(0).shape[1]:
+                return "DepthwiseConv"
+        if self.kind == "Resize":
+            return "ResizeNearest" if self.get("mode", "nearest") == "nearest" else "ResizeLinear"
+        return self.kind
 
     def get(self, name: str, default: Any) -> Any:
         """An attribute, or ONNX's default for it."""

@@ -75,7 +75,7 @@ def _groups(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int]
         left: list[int] = []
         right: list[int] = []
         size_left = size_right = 1
-        while not left and not right or size_left != size_right:
+        while (not left and not right) or size_left != size_right:
             if size_left <= size_right and i < len(before):
                 size_left *= before[i]
                 left.append(i)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from fewbit.formats.litert.rules import KERNELS, data_inputs
-from fewbit.formats.litert.write.absorb import is_integer, kernel_kind
+from fewbit.formats.litert.write.absorb import is_integer
 from fewbit.formats.litert.write.graph import Graph, Op, Quant, Tensor, per_tensor
 
 
@@ -15,20 +17,32 @@ def legalize(graph: Graph) -> None:
     ops: list[Op] = []
     made: dict[tuple[int, bytes], Tensor] = {}
     for op in graph.ops:
-        kernel = KERNELS.get(kernel_kind(op))
+        kernel = KERNELS.get(op.kernel)
         if kernel is None or not is_integer(op):
             ops.append(op)
             continue
         after: list[Op] = []
         if kernel.output == "fixed":
             _fixed(op, *kernel.fixed[op.outputs[0].dtype], after)
-        elif kernel.output == "same":
+        elif kernel.output == "same" and not _as_mean(op):
             _same(op, ops, after, made)
         if kernel.bias is not None:
             _bias(op, kernel.bias)
         ops.append(op)
         ops += after
     graph.ops = ops
+
+
+def _as_mean(op: Op) -> bool:
+    """Make a mean of a pool over a whole image to another scale: MEAN rounds once, to its own; a pool to its input's."""
+    x = op.need(0)
+    if op.kind != "AveragePool" or x.quant is None or x.quant.same(op.outputs[0].quant):
+        return False
+    whole = tuple(op.get("kernel_shape", ())) == x.shape[2:] and math.prod(op.outputs[0].shape[2:]) == 1
+    if not whole or any(op.get("pads", (0,))) or op.activation != "NONE":
+        return False
+    op.kind = "GlobalAveragePool"
+    return True
 
 
 def _fixed(op: Op, scale: float, zero_point: int, after: list[Op]) -> None:
@@ -45,7 +59,7 @@ def _same(op: Op, before: list[Op], after: list[Op], made: dict[tuple[int, bytes
     quant, dtype = op.outputs[0].quant, op.outputs[0].dtype
     if quant is None:
         return
-    indices = data_inputs(op.kind, len(op.inputs))
+    indices = data_inputs(op.kernel, len(op.inputs))
     if len(indices) == 1 and not quant.same(op.need(indices[0]).quant):
         # One input: moving first and requantizing what was moved is never more work than the other way round, except
         # where numbers are copied.

@@ -10,7 +10,7 @@ import numpy as np
 from fewbit.core.packing import pack
 from fewbit.errors import ModelError
 from fewbit.formats.litert.schema import IDENTIFIER, OLD_CODES_END, VERSION, operator_codes, schema
-from fewbit.formats.litert.write.emit import NUMPY, Call, Emitter, Stored
+from fewbit.formats.litert.write.emit import NUMPY, Call, Emitter, Stored, digest
 from fewbit.formats.litert.write.graph import Array, Quant, Tensor
 from fewbit.formats.litert.write.versions import minimum_runtime, version_of
 from fewbit.spec import DType
@@ -43,14 +43,15 @@ def _aligned_builder() -> Any:
 
     The schema demands it (`force_align`) and readers that map the file rely on it; Python's generated classes ignore it.
     """
-    import flatbuffers
+    import flatbuffers  # type: ignore[import-untyped]
 
     class Aligned(flatbuffers.Builder):  # type: ignore[misc]
         def CreateNumpyVector(self, x: Array) -> int:  # noqa: N802
             data = x.tobytes()
             self.StartVector(1, len(data), ALIGNMENT)
-            self.head = self.head - len(data)
-            self.Bytes[self.head : self.head + len(data)] = data
+            head: int = self.head - len(data)  # type: ignore[has-type]
+            self.head = head
+            self.Bytes[head : head + len(data)] = data
             return int(self.EndVector())
 
     return Aligned(1 << 20)
@@ -65,13 +66,14 @@ class _Packer:
 
     def buffer(self, data: bytes) -> int:
         """The index of a buffer with these bytes; the first is empty, for tensors without constants."""
-        if data not in self._known:
+        key = digest(data)
+        if key not in self._known:
             made = self.schema.BufferT()
             if data:
                 made.data = np.frombuffer(data, np.uint8)
-            self._known[data] = len(self.buffers)
+            self._known[key] = len(self.buffers)
             self.buffers.append(made)
-        return self._known[data]
+        return self._known[key]
 
     def model(self, metadata: Mapping[str, bytes]) -> Any:
         schema, emitter = self.schema, self.emitter
@@ -93,7 +95,9 @@ class _Packer:
         model.operatorCodes = [self._code(*key) for key in codes]
         model.signatureDefs = [self._signature(inputs, outputs)]
         runtime = minimum_runtime(codes).encode().ljust(16, b"\0")
-        model.metadata = [self._metadata(*item) for item in (("min_runtime_version", runtime), *sorted(metadata.items()))]
+        model.metadata = [
+            self._metadata(*item) for item in (("min_runtime_version", runtime), *sorted(metadata.items()))
+        ]
         model.buffers = self.buffers
         return model
 
@@ -156,7 +160,7 @@ class _Packer:
             "mode": self.schema.MirrorPadMode,
         }
         if isinstance(value, str):
-            return getattr(self.schema.TensorType if name not in enums else enums[name], value.upper())
+            return getattr(enums.get(name, self.schema.TensorType), value.upper())
         return list(value) if isinstance(value, tuple) else value
 
     def _signature(self, inputs: list[int], outputs: list[int]) -> Any:

@@ -1,6 +1,6 @@
 """Operators in the forms that suit LiteRT's kernels.
 
-Products are by a constant matrix with a bias vector, or of two computed tensors; a pool over all of an image is a mean.
+Products are by a constant matrix with a bias vector, or of two computed tensors; 1 / Sqrt is RSQRT.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fewbit.formats.litert.write.graph import Graph, Op, Tensor
 
 
 def simplify(graph: Graph) -> None:
-    """Leave Gemm alone where FULLY_CONNECTED does all of it, and spell it out elsewhere; name global pools so."""
+    """Leave Gemm alone where FULLY_CONNECTED does all of it, and spell it out elsewhere; find reciprocals of roots."""
     ops: list[Op] = []
     for op in graph.ops:
         if op.kind == "Gemm":
@@ -21,18 +21,31 @@ def simplify(graph: Graph) -> None:
         else:
             if op.kind == "MatMul":
                 _flatten_weight(op)
-            elif op.kind == "AveragePool" and _covers(op):
-                op.kind = "GlobalAveragePool"  # MEAN rounds once, to a scale of its own; a pool keeps its input's scale
             ops.append(op)
     graph.ops = ops
+    _reciprocal_roots(graph)
 
 
-def _covers(op: Op) -> bool:
-    """Whether a pool has one window, over the whole image and nothing else."""
-    x = op.need(0)
-    window = tuple(op.get("kernel_shape", ()))
-    plain = not any(op.get("pads", (0,))) and op.get("auto_pad", "NOTSET") in ("NOTSET", "VALID")
-    return plain and window == x.shape[2:] and math.prod(op.outputs[0].shape[2:]) == 1
+def _reciprocal_roots(graph: Graph) -> None:
+    """1 / Sqrt(x) and Reciprocal(Sqrt(x)), where nothing else reads the root."""
+    producers, readers = graph.producers(), graph.readers()
+    gone = []
+    for op in graph.ops:
+        inverse = op.kind == "Reciprocal" or (op.kind == "Div" and _is_one(op.need(0)))
+        root = op.inputs[-1] if inverse else None
+        source = producers.get(root) if root is not None else None
+        if root is None or source is None or source.kind != "Sqrt":
+            continue
+        if len(readers[root]) == 1 and root not in graph.outputs and root.shape == op.outputs[0].shape:
+            op.kind, op.inputs = "Rsqrt", list(source.inputs)
+            gone.append(source)
+    graph.remove(gone)
+
+
+def _is_one(tensor: Tensor) -> bool:
+    return (
+        tensor.data is not None and tensor.quant is None and tensor.data.size == 1 and bool((tensor.data == 1.0).all())
+    )
 
 
 def _gemm(op: Op) -> list[Op]:

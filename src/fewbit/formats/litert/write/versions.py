@@ -54,7 +54,7 @@ def version_of(call: Call, inputs: Sequence[Stored | None], outputs: Sequence[St
 
 def minimum_runtime(codes: Iterable[tuple[str, int]]) -> str:
     """The first release of TensorFlow Lite that has all of these (operator, version), as far as later than 1.14 matters."""
-    found = [_RUNTIMES.get(code, "1.14.0") for code in codes]
+    found = [_RUNTIMES.get(f"{name}:{version}", "1.14.0") for name, version in codes]
     return max(found, key=lambda text: tuple(map(int, text.split("."))), default="1.14.0")
 
 
@@ -221,7 +221,9 @@ _RULES: dict[str, Callable[[_Facts], int]] = {
     **dict.fromkeys(("MAX_POOL_2D", "AVERAGE_POOL_2D", "TANH", "LOGISTIC", "CONCATENATION"), _EIGHT_AND_SIXTEEN),
     **dict.fromkeys(("SOFTMAX", "MEAN", "MIRROR_PAD", "REDUCE_MAX", "REDUCE_MIN", "RELU", "RELU6"), _EIGHT_AND_SIXTEEN),
     **dict.fromkeys(("RSQRT", "PACK", "TOPK_V2"), _EIGHT_AND_SIXTEEN),
-    **dict.fromkeys(("SUM", "LOG_SOFTMAX", "SPLIT_V", "SPACE_TO_DEPTH", "DEPTH_TO_SPACE", "ARG_MAX", "ARG_MIN"), _EIGHT),
+    **dict.fromkeys(
+        ("SUM", "LOG_SOFTMAX", "SPLIT_V", "SPACE_TO_DEPTH", "DEPTH_TO_SPACE", "ARG_MAX", "ARG_MIN"), _EIGHT
+    ),
     **dict.fromkeys(("GELU", "L2_NORMALIZATION", "SQUARED_DIFFERENCE", "GREATER", "LESS_EQUAL"), _EIGHT),
     **dict.fromkeys(("LESS", "GREATER_EQUAL"), _EIGHT_AND_SIXTEEN),
     **dict.fromkeys(("EXP", "LOG", "REDUCE_PROD"), _by_type(int8=2, int16=2)),
@@ -250,40 +252,38 @@ _RULES: dict[str, Callable[[_Facts], int]] = {
 }
 """Operators with more than one version."""
 
-_RUNTIMES: dict[tuple[str, int], str] = {
-    ("MUL", 3): "1.15.0",
-    **{(name, 1): "1.15.0" for name in ("HARD_SWISH",)},
-    **{("SUM", 2): "1.15.0", ("TRANSPOSE", 3): "1.15.0", ("GATHER", 3): "1.15.0", ("DEQUANTIZE", 3): "1.15.0"},
-    ("QUANTIZE", 2): "1.15.0",
-    ("FULLY_CONNECTED", 5): "2.0.0",
-    **{("FULLY_CONNECTED", 6): "2.1.0", ("RELU", 2): "2.1.0", ("STRIDED_SLICE", 3): "2.1.0", ("DEPTH_TO_SPACE", 1): "2.1.0"},
-    **{("DEPTHWISE_CONV_2D", 4): "2.2.0", ("TRANSPOSE_CONV", 2): "2.2.0", ("SELECT_V2", 1): "2.2.0"},
-    **{("RESIZE_BILINEAR", 3): "2.2.0", ("STRIDED_SLICE", 4): "2.2.0", ("REVERSE_V2", 2): "2.2.0"},
-    **{(name, 3): "2.3.0" for name in ("AVERAGE_POOL_2D", "MAX_POOL_2D", "CONCATENATION", "SOFTMAX", "TANH", "LOGISTIC")},
-    **{(name, 3): "2.3.0" for name in ("MAXIMUM", "MINIMUM", "SUB", "TRANSPOSE_CONV", "RESIZE_NEAREST_NEIGHBOR", "PACK")},
-    **{(name, 4): "2.3.0" for name in ("CONV_2D", "MAXIMUM", "MINIMUM", "MUL", "SPLIT")},
-    **{("DEPTHWISE_CONV_2D", 5): "2.3.0", ("DEPTHWISE_CONV_2D", 6): "2.3.0", ("BATCH_MATMUL", 1): "2.3.0"},
-    **{("BATCH_MATMUL", 2): "2.3.0", ("DIV", 2): "2.3.0", ("TRANSPOSE", 4): "2.3.0", ("SPLIT_V", 2): "2.3.0"},
-    **{("FULLY_CONNECTED", 7): "2.3.0", ("FULLY_CONNECTED", 9): "2.3.0", ("LEAKY_RELU", 2): "2.3.0", ("GATHER_ND", 2): "2.3.0"},
-    **{("CONV_2D", 5): "2.4.0", ("BATCH_MATMUL", 3): "2.4.0", ("ADD", 3): "2.4.0", ("SUB", 5): "2.4.0", ("MEAN", 3): "2.4.0"},
-    **{("PAD", 3): "2.4.0", ("PADV2", 3): "2.4.0", ("TRANSPOSE", 5): "2.4.0", ("SLICE", 4): "2.4.0", ("GATHER", 4): "2.4.0"},
-    **{("RESIZE_NEAREST_NEIGHBOR", 4): "2.4.0", ("ABS", 2): "2.4.0", ("CUMSUM", 1): "2.4.0"},
-    **{("BATCH_MATMUL", 4): "2.5.0", ("BROADCAST_TO", 2): "2.5.0", ("BROADCAST_TO", 3): "2.5.0", ("GATHER", 5): "2.5.0"},
-    **{("GATHER_ND", 3): "2.5.0", ("DEPTH_TO_SPACE", 2): "2.5.0", ("SLICE", 5): "2.5.0", ("RESIZE_BILINEAR", 4): "2.5.0"},
-    **{(name, 3): "2.5.0" for name in ("REDUCE_MAX", "REDUCE_MIN", "RELU6", "RELU", "REVERSE_V2", "ABS")},
-    **{("SQUARED_DIFFERENCE", 2): "2.5.0", ("RSQRT", 2): "2.5.0"},
-    **{("PAD", 4): "2.6.0", ("PADV2", 4): "2.6.0", ("REDUCE_PROD", 2): "2.6.0"},
-    ("DEQUANTIZE", 5): "2.7.0",
-    **{("TILE", 3): "2.8.0", ("CAST", 3): "2.8.0"},
-    **{("CONV_2D", 6): "2.9.0", ("GELU", 1): "2.9.0", ("GELU", 2): "2.9.0"},
-    **{("CONV_2D", 7): "2.11.0", ("DEPTHWISE_CONV_2D", 7): "2.11.0", ("FULLY_CONNECTED", 10): "2.11.0", ("SIGN", 1): "2.11.0"},
-    **{("SIGN", 2): "2.12.0", ("TRANSPOSE", 6): "2.12.0", ("ABS", 5): "2.12.0", ("MIRROR_PAD", 3): "2.12.0"},
-    **{("EXP", 2): "2.12.0", ("CAST", 5): "2.12.0"},
-    **{("TRANSPOSE_CONV", 4): "2.13.0", ("TOPK_V2", 3): "2.13.0", ("EQUAL", 4): "2.13.0", ("LESS", 3): "2.13.0"},
-    **{("GREATER_EQUAL", 3): "2.13.0", ("FLOOR_DIV", 3): "2.13.0", ("FLOOR_MOD", 2): "2.13.0"},
-    **{("LOG", 2): "2.15.0", ("RSQRT", 3): "2.15.0", ("GATHER", 7): "2.15.0"},
-    ("GATHER_ND", 5): "2.16.0",
-    ("FULLY_CONNECTED", 12): "2.17.0",
-    **{("DEQUANTIZE", 6): "2.18.0", ("FULLY_CONNECTED", 13): "2.18.0", ("PAD", 5): "2.18.0", ("PADV2", 5): "2.18.0"},
+_RELEASES: dict[str, str] = {
+    "1.15.0": "DEQUANTIZE:3 GATHER:3 HARD_SWISH:1 MUL:3 QUANTIZE:2 SUM:2 TRANSPOSE:3",
+    "2.0.0": "FULLY_CONNECTED:5",
+    "2.1.0": "DEPTH_TO_SPACE:1 FULLY_CONNECTED:6 RELU:2 STRIDED_SLICE:3",
+    "2.2.0": "DEPTHWISE_CONV_2D:4 RESIZE_BILINEAR:3 REVERSE_V2:2 SELECT_V2:1 STRIDED_SLICE:4 TRANSPOSE_CONV:2",
+    "2.3.0": (
+        "AVERAGE_POOL_2D:3 BATCH_MATMUL:1 BATCH_MATMUL:2 CONCATENATION:3 CONV_2D:4 DEPTHWISE_CONV_2D:5 "
+        "DEPTHWISE_CONV_2D:6 DIV:2 FULLY_CONNECTED:7 FULLY_CONNECTED:9 GATHER_ND:2 LEAKY_RELU:2 LOGISTIC:3 "
+        "MAXIMUM:3 MAXIMUM:4 MAX_POOL_2D:3 MINIMUM:3 MINIMUM:4 MUL:4 PACK:3 RESIZE_NEAREST_NEIGHBOR:3 "
+        "SOFTMAX:3 SPLIT:4 SPLIT_V:2 SUB:3 TANH:3 TRANSPOSE:4 TRANSPOSE_CONV:3"
+    ),
+    "2.4.0": (
+        "ABS:2 ADD:3 BATCH_MATMUL:3 CONV_2D:5 CUMSUM:1 GATHER:4 MEAN:3 PAD:3 PADV2:3 "
+        "RESIZE_NEAREST_NEIGHBOR:4 SLICE:4 SUB:5 TRANSPOSE:5"
+    ),
+    "2.5.0": (
+        "ABS:3 BATCH_MATMUL:4 BROADCAST_TO:2 BROADCAST_TO:3 DEPTH_TO_SPACE:2 GATHER:5 GATHER_ND:3 "
+        "REDUCE_MAX:3 REDUCE_MIN:3 RELU6:3 RELU:3 RESIZE_BILINEAR:4 REVERSE_V2:3 RSQRT:2 SLICE:5 "
+        "SQUARED_DIFFERENCE:2"
+    ),
+    "2.6.0": "PAD:4 PADV2:4 REDUCE_PROD:2",
+    "2.7.0": "DEQUANTIZE:5",
+    "2.8.0": "CAST:3 TILE:3",
+    "2.9.0": "CONV_2D:6 GELU:1 GELU:2",
+    "2.11.0": "CONV_2D:7 DEPTHWISE_CONV_2D:7 FULLY_CONNECTED:10 SIGN:1",
+    "2.12.0": "ABS:5 CAST:5 EXP:2 MIRROR_PAD:3 SIGN:2 TRANSPOSE:6",
+    "2.13.0": "EQUAL:4 FLOOR_DIV:3 FLOOR_MOD:2 GREATER_EQUAL:3 LESS:3 TOPK_V2:3 TRANSPOSE_CONV:4",
+    "2.15.0": "GATHER:7 LOG:2 RSQRT:3",
+    "2.16.0": "GATHER_ND:5",
+    "2.17.0": "FULLY_CONNECTED:12",
+    "2.18.0": "DEQUANTIZE:6 FULLY_CONNECTED:13 PAD:5 PADV2:5",
 }
-"""(operator, version) → the release that brought it, where later than 1.14."""
+"""Release → the operators and versions that it brought, where later than 1.14."""
+
+_RUNTIMES = {code: release for release, codes in _RELEASES.items() for code in codes.split()}

@@ -51,7 +51,9 @@ def _conv(emit: Emitter, op: Op) -> None:
     strides, dilations = _two(op.get("strides", (1,) * spatial)), _two(op.get("dilations", (1,) * spatial))
     groups = int(op.get("group", 1))
     image, sizes = _image(emit, x)
-    pads = explicit_pads(op, x.shape[2:], weight.shape[2:], op.get("strides", (1,) * spatial), op.get("dilations", (1,) * spatial))
+    pads = explicit_pads(
+        op, x.shape[2:], weight.shape[2:], op.get("strides", (1,) * spatial), op.get("dilations", (1,) * spatial)
+    )
     pads = [(0, 0), *pads] if spatial == 1 else pads
     padding = find_padding(sizes, kernel, strides, dilations, pads)
     if padding is Padding.EXPLICIT:
@@ -104,7 +106,9 @@ def _conv_transpose(emit: Emitter, op: Op) -> None:
     full = [(size - 1) * stride + k for size, stride, k in zip(sizes, strides, kernel, strict=True)]
     pads = _transposed_pads(op, full, made, spatial)
     # LiteRT derives where the output starts from its size: VALID at 0, SAME in the middle.
-    if all(p == (0, 0) for p in pads) or not all(p == ((f - m) // 2, (f - m) - (f - m) // 2) for p, f, m in zip(pads, full, made, strict=True)):
+    if all(p == (0, 0) for p in pads) or not all(
+        p == ((f - m) // 2, (f - m) - (f - m) // 2) for p, f, m in zip(pads, full, made, strict=True)
+    ):
         padding, shape = "VALID", [max(f, m + p[0]) for f, m, p in zip(full, made, pads, strict=True)]
     else:
         same = all(-(-m // s) == size for m, s, size in zip(made, strides, sizes, strict=True))
@@ -150,4 +154,3 @@ def _begin(pads: Sequence[int]) -> list[int]:
 
 
 ROWS: dict[str, Row] = {"Conv": _conv, "ConvTranspose": _conv_transpose}
-

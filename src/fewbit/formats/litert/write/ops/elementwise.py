@@ -158,6 +158,7 @@ _UNARY: dict[str, tuple[str, str]] = {
     "Ceil": ("CEIL", ""),
     "Round": ("ROUND", ""),
     "Sqrt": ("SQRT", ""),
+    "Rsqrt": ("RSQRT", ""),
     "Exp": ("EXP", "ExpOptions"),
     "Log": ("LOG", ""),
     "Sin": ("SIN", ""),
@@ -196,4 +197,3 @@ ROWS: dict[str, Row] = {
     "Tan": composed(_tan),
     "Erf": composed(_erf),
 }
-

@@ -133,7 +133,9 @@ def _lp_norm(emit: Emitter, op: Op) -> None:
     source = emit.read(x, layout)
     shape = [1 if position == axis else size for position, size in enumerate(emit.shape(source))]
     two = int(op.get("p", 2)) == 2
-    sizes = emit.unary(*(("SQUARE", source, "square", "SquareOptions") if two else ("ABS", source, "abs", "AbsOptions")))
+    sizes = emit.unary(
+        *(("SQUARE", source, "square", "SquareOptions") if two else ("ABS", source, "abs", "AbsOptions"))
+    )
     norm = emit.temporary("norm", shape, x)
     emit.call("SUM", [sizes, emit.integers([axis], "axes")], [norm], "ReducerOptions", keepDims=True)
     if two:

@@ -9,7 +9,7 @@ import numpy as np
 from fewbit.formats.litert.write.emit import Emitter, refuse
 from fewbit.formats.litert.write.graph import Op
 from fewbit.formats.litert.write.layout import channels_last, identity
-from fewbit.formats.litert.write.ops.padding import Padding, explicit_pads, find_padding, pad_image, same_total
+from fewbit.formats.litert.write.ops.padding import Padding, explicit_pads, find_padding, pad_image
 from fewbit.formats.litert.write.ops.row import Row
 
 
@@ -34,7 +34,9 @@ def _pads(op: Op, kernel: list[int], strides: list[int]) -> list[tuple[int, int]
     return pads
 
 
-def _write(emit: Emitter, op: Op, builtin: str, image: int, padding: str, kernel: list[int], strides: list[int]) -> None:
+def _write(
+    emit: Emitter, op: Op, builtin: str, image: int, padding: str, kernel: list[int], strides: list[int]
+) -> None:
     target = emit.make(op.outputs[0], channels_last(4))
     emit.call(
         builtin,
@@ -75,7 +77,9 @@ def _average_pool(emit: Emitter, op: Op) -> None:
     inside = not op.get("count_include_pad", 0)
     if padding is not Padding.VALID:
         if inside and padding is Padding.EXPLICIT:
-            raise refuse(op, f"it leaves out its padding {pads} from the mean", "LiteRT can do that with SAME padding only")
+            raise refuse(
+                op, f"it leaves out its padding {pads} from the mean", "LiteRT can do that with SAME padding only"
+            )
         if not inside:
             if pads != declared:
                 raise refuse(op, "it counts its padding and has ceil_mode", "LiteRT counts either all or none")
@@ -103,4 +107,3 @@ ROWS: dict[str, Row] = {
     "GlobalAveragePool": _global("MEAN"),
     "GlobalMaxPool": _global("REDUCE_MAX"),
 }
-

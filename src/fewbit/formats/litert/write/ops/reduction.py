@@ -89,7 +89,9 @@ def _arg(builtin: str) -> Row:
         if op.get("keepdims", 1):
             result = emit.temporary(f"{output.name}_flat", shape, output)
         inputs = [emit.read(x, layout), emit.constant(np.array(place), "int32", hint="axis")]
-        emit.call(builtin, inputs, [result], f"{'ArgMax' if builtin == 'ARG_MAX' else 'ArgMin'}Options", outputType="int32")
+        emit.call(
+            builtin, inputs, [result], f"{'ArgMax' if builtin == 'ARG_MAX' else 'ArgMin'}Options", outputType="int32"
+        )
         if result != target:
             emit.reshape(result, emit.shape(target), target)
 
@@ -136,4 +138,3 @@ ROWS: dict[str, Row] = {
     "CumSum": _cumsum,
     "TopK": _top_k,
 }
-

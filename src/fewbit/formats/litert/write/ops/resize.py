@@ -28,7 +28,9 @@ def _resize(emit: Emitter, op: Op) -> None:
         return
     flags = _bilinear_flags(op, places, transform) if mode == "linear" and spatial else None
     if flags is None:
-        raise refuse(op, f"mode {mode} with {transform} over axes {changed}", "LiteRT has bilinear over height and width only")
+        raise refuse(
+            op, f"mode {mode} with {transform} over axes {changed}", "LiteRT has bilinear over height and width only"
+        )
     layout = channels_last(4)
     sizes = emit.integers(output.shape[2:], "size")
     target = emit.make(output, layout)
@@ -120,8 +122,8 @@ def _bilinear_flags(op: Op, places: dict[int, NDArray[np.float64]], transform: s
                 own = (out + 0.5) * before / after - 0.5
             else:
                 own = out * before / after
-            clipped = [np.clip(p, 0, before - 1) for p in (own, wanted)]
-            same = same and bool(np.allclose(*clipped, rtol=0, atol=1e-6))
+            ours, theirs = np.clip(own, 0, before - 1), np.clip(wanted, 0, before - 1)
+            same = same and bool(np.allclose(ours, theirs, rtol=0, atol=1e-6))
         if same and (transform in _HALF) == bool(flags.get("halfPixelCenters")):
             return flags
     return None

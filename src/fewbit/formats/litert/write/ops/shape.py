@@ -54,7 +54,8 @@ def _row_order(emit: Emitter, x: Tensor, output: Tensor) -> np.ndarray | None:
             return None
     if not readers:
         return None
-    places = np.arange(math.prod(x.shape[1:])).reshape((1, *x.shape[1:]))
+    row: tuple[int, ...] = x.shape[1:]
+    places = np.arange(int(np.prod(row))).reshape((1, *row))
     return places.transpose(have).reshape(-1)
 
 

@@ -109,12 +109,12 @@ def _amounts(op: Op) -> list[tuple[int, int]]:
     return found
 
 
-def _cut(
-    emit: Emitter, x: Tensor, index: int, pairs: list[tuple[int, int]]
-) -> tuple[int, list[tuple[int, int]]]:
+def _cut(emit: Emitter, x: Tensor, index: int, pairs: list[tuple[int, int]]) -> tuple[int, list[tuple[int, int]]]:
     """What negative amounts cut off is cut off; the rest of them is left."""
     begin = [max(-before, 0) for before, _ in pairs]
-    shape = [size - start - max(-after, 0) for size, start, (_, after) in zip(emit.shape(index), begin, pairs, strict=True)]
+    shape = [
+        size - start - max(-after, 0) for size, start, (_, after) in zip(emit.shape(index), begin, pairs, strict=True)
+    ]
     cut = emit.temporary(f"{x.name}_cut", shape, x)
     emit.call("SLICE", [index, emit.integers(begin, "begin"), emit.integers(shape, "size")], [cut], "SliceOptions")
     return cut, [(max(before, 0), max(after, 0)) for before, after in pairs]
