@@ -47,6 +47,8 @@ def reshaped(before: Sequence[int], after: Sequence[int], layout: Layout) -> Lay
     Axes fall into groups of equal size on both sides. The numbers keep their order within the groups if each group's axes
     lie side by side and in order in the file; then the groups may lie in any order.
     """
+    if 0 in before:
+        return tuple(range(len(after))) if layout == tuple(range(len(before))) else None
     groups = _groups(before, after)
     order: list[tuple[int, list[int]]] = []
     place = {axis: position for position, axis in enumerate(a for a in layout if before[a] != 1)}
@@ -60,10 +62,9 @@ def reshaped(before: Sequence[int], after: Sequence[int], layout: Layout) -> Lay
         else:
             rest += right
     result = [axis for _, right in sorted(order) for axis in right]
-    # Axes of size 1 may lie anywhere: put each in front of the axis that follows it, so that identity stays identity.
-    for axis in sorted(rest, reverse=True):
-        following = [result.index(a) for a in range(axis + 1, len(after)) if a in result]
-        result.insert(following[0] if following else len(result), axis)
+    # Axes of size 1 may lie anywhere: behind the axis before them identity stays identity, and a batch stays in front.
+    for axis in sorted(rest):
+        result.insert(result.index(axis - 1) + 1 if axis else 0, axis)
     return tuple(result)
 
 
@@ -72,24 +73,20 @@ def _groups(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int]
     groups: list[tuple[list[int], list[int]]] = []
     i = j = 0
     while i < len(before) or j < len(after):
-        left: list[int] = []
-        right: list[int] = []
-        size_left = size_right = 1
-        while (not left and not right) or size_left != size_right:
-            if size_left <= size_right and i < len(before):
-                size_left *= before[i]
-                left.append(i)
-                i += 1
-            elif j < len(after):
-                size_right *= after[j]
-                right.append(j)
-                j += 1
-            else:
-                size_left *= before[i]
-                left.append(i)
-                i += 1
-        if size_left == size_right == 1:
-            groups.append((left, right))
+        one = (i < len(before) and before[i] == 1, j < len(after) and after[j] == 1)
+        if any(one):
+            groups.append(([i] if one[0] else [], [j] if one[1] else []))
+            i, j = i + one[0], j + one[1]
             continue
+        left, right = [i], [j]
+        sizes = [before[i], after[j]]
+        while sizes[0] != sizes[1]:
+            if sizes[0] < sizes[1]:
+                left.append(left[-1] + 1)
+                sizes[0] *= before[left[-1]]
+            else:
+                right.append(right[-1] + 1)
+                sizes[1] *= after[right[-1]]
         groups.append((left, right))
+        i, j = left[-1] + 1, right[-1] + 1
     return groups

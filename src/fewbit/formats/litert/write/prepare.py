@@ -35,7 +35,7 @@ def prepare(hub: Hub, shapes: Mapping[str, Sequence[int]] | None) -> Hub:
             half = source.const_value.dtype == ir.DataType.FLOAT16
             if half and node.attributes.get_int("to", 0) == int(ir.DataType.FLOAT):
                 node.op_type, node.domain = HALF, DOMAIN
-                node.outputs[0].shape = source.shape
+                node.outputs[0].shape, node.outputs[0].type = source.shape, ir.TensorType(ir.DataType.FLOAT)
     hub.model.opset_imports[DOMAIN] = 1
     infer_shapes(hub.model)
     hub = load(hub)
