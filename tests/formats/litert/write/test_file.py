@@ -171,7 +171,11 @@ def test_wide_integers_are_told_of() -> None:
 @pytest.mark.parametrize(
     ("nodes", "constants", "message"),
     [
-        ([node("Resize", ["x", "", "s"], ["y"], mode="cubic")], {"s": np.array([1, 1, 2, 2], np.float32)}, "mode cubic"),
+        (
+            [node("Resize", ["x", "", "s"], ["y"], mode="cubic")],
+            {"s": np.array([1, 1, 2, 2], np.float32)},
+            "mode cubic",
+        ),
         ([node("NonZero", ["x"], ["y"])], {}, "NonZero|every size"),
         ([node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], dilations=[2, 2])], {}, "dilations"),
         ([node("Cast", ["x"], ["z"], to=11), node("Cast", ["z"], ["y"], to=1)], {}, "DOUBLE"),

@@ -12,7 +12,7 @@ from fewbit.formats.litert.rules import KERNELS
 from fewbit.formats.litert.write import write_litert
 from fewbit.graph.load import load
 from tests.formats.litert.write import nets
-from tests.formats.litert.write.cases import CASES
+from tests.formats.litert.write.cases_moving import CASES
 from tests.formats.litert.write.quantizing import quantized
 from tests.formats.litert.write.running import KINDS, kernels, relative, run_file, run_model, sqnr, types_of
 from tests.formats.litert.write.test_rows import feed_of
@@ -73,9 +73,7 @@ def test_unsigned_and_signed_are_the_same_file() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16"])
-@pytest.mark.parametrize(
-    "op", [*(name for name in KERNELS if name in CASES and name != "Identity"), "Resize"]
-)
+@pytest.mark.parametrize("op", [*(name for name in KERNELS if name in CASES and name != "Identity"), "Resize"])
 def test_every_integer_kernel(op: str, dtype: str) -> None:
     """At most one step away for each operator, or float where the rules have no kernel."""
     for case in CASES[op]:

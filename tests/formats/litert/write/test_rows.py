@@ -9,7 +9,8 @@ import pytest
 from fewbit.formats.litert.write import write_litert
 from fewbit.formats.litert.write.ops import ROWS
 from fewbit.graph.load import load
-from tests.formats.litert.write.cases import CASES, Case
+from tests.formats.litert.write.cases import Case
+from tests.formats.litert.write.cases_moving import CASES
 from tests.formats.litert.write.running import KINDS, kernels, relative, run_file, run_model
 
 pytest.importorskip("ai_edge_litert")

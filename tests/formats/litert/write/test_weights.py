@@ -27,7 +27,9 @@ EXACT, HYBRID = 100.0, 35.0
 """dB: in float, and with activations that the kernel quantizes to 8 bits by row as it runs."""
 
 
-def weighted(op: str, dtype: str, grain: str, activation: str = "float32") -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+def weighted(
+    op: str, dtype: str, grain: str, activation: str = "float32"
+) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     """One product by a constant behind a DequantizeLinear."""
     rng = np.random.default_rng(3)
     shape, axis, sizes, attributes = SHAPES[op]

@@ -42,7 +42,9 @@ def test_float(zoo: ModuleType, case: str) -> None:
 
 @pytest.mark.zoo
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["mlperf_ad_autoencoder", "mlperf_ic_resnet8", "mlperf_kws_dscnn", "ocr_cls_mobilenetv3"])
+@pytest.mark.parametrize(
+    "case", ["mlperf_ad_autoencoder", "mlperf_ic_resnet8", "mlperf_kws_dscnn", "ocr_cls_mobilenetv3"]
+)
 def test_a_quantized_model(zoo: ModuleType, case: str, tmp_path: Path) -> None:
     """What was lowered for ONNX Runtime, uint8 and its spelling of HardSwish included: the same integers in XNNPACK."""
     out = tmp_path / "int8.onnx"

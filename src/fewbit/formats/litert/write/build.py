@@ -114,7 +114,7 @@ class _Builder:
             data = constant_array(value)
             if data is not None and value.const_value is not None:
                 dtype = value.const_value.dtype
-            if dtype not in _DTYPES:
+            if dtype not in _DTYPES or (dtype == ir.DataType.FLOAT16 and data is None):
                 raise ModelError(
                     f"tensor {value.name!r} is {getattr(dtype, 'name', 'of an unknown type')}, which LiteRT does not compute "
                     f"with; export the model in float32"

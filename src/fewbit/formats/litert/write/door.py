@@ -19,6 +19,7 @@ from fewbit.formats.litert.write.pack import to_bytes
 from fewbit.formats.litert.write.prepare import prepare
 from fewbit.formats.litert.write.simplify import simplify
 from fewbit.graph.hub import Hub
+from fewbit.graph.load import load
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def convert(
     hybrid: bool = True,
 ) -> Written:
     """`write_litert`, with its notes."""
-    hub = prepare(model if isinstance(model, Hub) else Hub(model), shapes)
+    hub = prepare(load(model, normalize=False), shapes)
     graph = build(hub)
     missing = sorted({op.kind for op in graph.ops if op.kind not in ROWS and op.kind != "DequantizeHalf"})
     if missing:

@@ -18,13 +18,12 @@ DOMAIN = "fewbit.litert"
 
 
 def prepare(hub: Hub, shapes: Mapping[str, Sequence[int]] | None) -> Hub:
-    """A normalized copy with fixed shapes.
+    """The hub, normalized and with fixed shapes; it is changed.
 
     Raises:
         DataError: a size of an input is not known and not given, or one that is given contradicts the model.
         ModelError: the size of some value does not follow from those of the inputs.
     """
-    hub = hub.clone()
     fix_inputs(hub, shapes or {})
     for node in hub.nodes():
         for value in node.outputs:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from fewbit.formats.litert.write.emit import Emitter
@@ -88,7 +86,7 @@ def _concat(emit: Emitter, op: Op) -> None:
     output = op.outputs[0]
     layout = common_layout(emit, op.inputs, output.rank)
     axis = layout.index(axis_of(op, output.rank, 0))
-    operands = [emit.read(t, layout) for t in op.inputs if t is not None and math.prod(t.shape)]
+    operands = [emit.read(t, layout) for t in op.inputs if t is not None and 0 not in t.shape]
     target = emit.make(output, layout)
     emit.call("CONCATENATION", operands, [target], "ConcatenationOptions", axis=axis, fusedActivationFunction="NONE")
 
