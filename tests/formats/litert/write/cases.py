@@ -248,7 +248,11 @@ COMPUTING: dict[str, list[Case]] = {
     "BatchNormalization": [
         one("BatchNormalization", IMAGE, constants={"s": w(3), "b": w(3), "m": w(3), "v": np.abs(w(3)) + 0.1})
     ],
-    "LpNormalization": [one("LpNormalization", "2,3,4", axis=1), one("LpNormalization", "2,3,4", p=1)],
+    "LpNormalization": [
+        one("LpNormalization", "2,3,4"),
+        one("LpNormalization", "2,3,4", axis=1),
+        one("LpNormalization", "2,3,4", p=1),
+    ],
     "LRN": [one("LRN", "1,6,4,4", size=3, alpha=0.01)],
     **{
         op: [

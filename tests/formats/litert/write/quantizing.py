@@ -95,7 +95,7 @@ class Quantizer:
                     continue
                 after = readers.get(name, [])
                 fused = len(after) == 1 and after[0].op_type in ("Relu", "Clip") and node.op_type in (*WEIGHTED, "Add")
-                if fused or node.op_type in self.skip:
+                if fused or node.op_type in self.skip or name in self.skip:
                     continue
                 if name in outputs:
                     copy.output[index] = f"{name}_real"

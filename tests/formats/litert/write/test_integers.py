@@ -73,7 +73,9 @@ def test_unsigned_and_signed_are_the_same_file() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16"])
-@pytest.mark.parametrize("op", [*(name for name in KERNELS if name in CASES and name != "Identity"), "Resize"])
+@pytest.mark.parametrize(
+    "op", [*(name for name in KERNELS if name in CASES and name != "Identity"), "Resize", "LpNormalization"]
+)
 def test_every_integer_kernel(op: str, dtype: str) -> None:
     """At most one step away for each operator, or float where the rules have no kernel."""
     for case in CASES[op]:

@@ -24,7 +24,7 @@ def fuse_bias(graph: Graph) -> None:
         for index in (0, 1):
             product, bias = op.need(index), op.need(1 - index)
             source = producers.get(product)
-            if source is None or not is_linear(source) or len(source.inputs) > 2 or product in graph.outputs:
+            if source is None or not source.is_linear or len(source.inputs) > 2 or product in graph.outputs:
                 continue
             width = product.shape[-1]
             flat = bias.is_constant and bias.shape[-1:] == (width,) and math.prod(bias.shape) == width
@@ -38,14 +38,6 @@ def fuse_bias(graph: Graph) -> None:
     graph.remove(gone)
 
 
-def is_linear(op: Op) -> bool:
-    """Whether an operator is a MatMul that FULLY_CONNECTED can do: by a constant matrix from the right."""
-    if op.kind != "MatMul":
-        return False
-    weight = op.need(1)
-    return weight.is_constant and weight.rank == 2 and op.need(0).rank >= 2
-
-
 def fuse_activations(graph: Graph) -> None:
     """A Relu, or a Clip to 0..6 or -1..1, goes into the only operator that it reads from."""
     producers, readers = graph.producers(), graph.readers()
@@ -57,7 +49,7 @@ def fuse_activations(graph: Graph) -> None:
         source = producers.get(op.need(0))
         if (
             source is not None
-            and (source.kind in _FUSES or is_linear(source))
+            and (source.kind in _FUSES or source.is_linear)
             and source.activation == "NONE"
             and source.outputs[0].dtype == "float32"
             and source.outputs[0] not in graph.outputs

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from fewbit.formats.litert.write.emit import Emitter
-from fewbit.formats.litert.write.fuse import is_linear
 from fewbit.formats.litert.write.graph import Op, Tensor
 from fewbit.formats.litert.write.layout import after_transpose, channels_last, identity, permuted, reshaped
 from fewbit.formats.litert.write.ops.common import axis_of, common_layout, constant_input
@@ -46,7 +45,7 @@ def _row_order(emit: Emitter, x: Tensor, output: Tensor) -> np.ndarray | None:
         weight = reader.input(1)
         constant = weight is not None and weight.is_constant and weight is not output
         plain = reader.kind == "Gemm" and not reader.get("transA", 0)
-        if not constant or not (plain or is_linear(reader)) or reader.inputs[0] is not output:
+        if not constant or not (plain or reader.is_linear) or reader.inputs[0] is not output:
             return None
         if weight is not None and weight.quant is not None and weight.quant.block:
             return None
