@@ -136,10 +136,11 @@ class Builder:
         values = [v if v is None or isinstance(v, ir.Value) else self.constant(v, op_type) for v in inputs]
         given = {name: value for name, value in attributes.items() if value is not None}
         node = ir.Node(
-            "", op_type, values, ir.convenience.convert_attributes(given), num_outputs=outputs, name=f"{self._scope}/{op_type}"
+            "", op_type, values, ir.convenience.convert_attributes(given), num_outputs=outputs
         )
         for value in node.outputs:
             value.name = self._fresh(f"{self._scope}/{op_type}")
+        node.name = node.outputs[0].name
         self.nodes.append(node)
         return node.outputs
 
@@ -147,7 +148,7 @@ class Builder:
         """An initializer of its own. Python's integers become int64, its floats float32."""
         made = np.ascontiguousarray(array).reshape(np.shape(array))
         if isinstance(array, int | float | list | tuple):
-            made = made.astype(np.float32 if made.dtype.kind == "f" else np.int64 if made.dtype.kind != "b" else bool)
+            made = made.astype(np.float32 if made.dtype.kind == "f" and made.size else np.int64)
         name = self._fresh(f"{self._scope}/{name}" if self._scope else name)
         tensor = ir.Tensor(made, dtype=dtype, name=name)
         value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
