@@ -8,9 +8,7 @@ from typing import Any
 import onnx_ir as ir
 
 from fewbit.extras import load_extra
-
-IDENTIFIER = b"TFL3"
-"""At byte 4 of every file."""
+from fewbit.formats.litert.kinds import IDENTIFIER as IDENTIFIER
 
 VERSION = 3
 """Of the schema, as files state it."""

@@ -384,7 +384,10 @@ class Builder:
 
 
 def _symbolic(name: str, sizes: Sizes | None) -> ir.Shape | None:
-    return None if sizes is None else ir.Shape([f"{name}_{axis}" if size is None else size for axis, size in enumerate(sizes)])
+    """A shape with names for the sizes that are open; the first one counts samples in all files that leave it open."""
+    if sizes is None:
+        return None
+    return ir.Shape([size if size is not None else f"{name}_{axis}" if axis else "batch" for axis, size in enumerate(sizes)])
 
 
 def _dtype_of(array: NDArray[np.generic], tensor: Tensor) -> ir.DataType | None:

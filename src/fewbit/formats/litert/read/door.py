@@ -63,7 +63,7 @@ def read_litert(source: str | Path | bytes, *, signature: str | None = None) -> 
     if not ends:
         raise ModelError(f"{label} has a subgraph without outputs, and there is nothing to run in it")
     graph = ir.Graph(
-        values, ends, nodes=b.nodes, initializers=b.initializers, opset_imports={"": b.opset}, name=subgraph.name or "main"
+        values, ends, nodes=b.nodes, initializers=b.initializers, opset_imports={"": b.opset}, name=label
     )
     model = ir.Model(graph, ir_version=_IR_VERSION, producer_name="LiteRT")
     return Imported(model, (*notes, *dict.fromkeys(b.notes)))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fewbit.errors import ModelError
 from fewbit.formats.litert import schema
+from fewbit.formats.litert.kinds import IDENTIFIER
 from fewbit.formats.litert.read.flat import FlatFile, Table
 
 Sizes = tuple[int | None, ...]
@@ -120,7 +121,7 @@ class LiteRTFile:
 
     def __init__(self, data: bytes, label: str) -> None:
         self.flat = FlatFile(data, label)
-        if len(data) < 8 or data[4:8] != schema.IDENTIFIER:
+        if len(data) < 8 or data[4:8] != IDENTIFIER:
             raise ModelError(f"{label} is no LiteRT model: its bytes 4 to 8 are not TFL3; give a .tflite file")
         self.label = label
         self._root = self.flat.root()
