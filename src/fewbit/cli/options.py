@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 ModelArg = Annotated[
     Path,
-    typer.Argument(metavar="MODEL", help="The model file: ONNX, PyTorch (docs/pytorch.md) or LiteRT (docs/litert.md).", show_default=False),
+    typer.Argument(
+        metavar="MODEL",
+        help="The model file: ONNX, PyTorch (docs/pytorch.md) or LiteRT (docs/litert.md).",
+        show_default=False,
+    ),
 ]
 DataOpt = Annotated[
     str | None,

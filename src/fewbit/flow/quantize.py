@@ -136,7 +136,7 @@ def quantize(
     """Quantize a trained float model and check the result in the runtime.
 
     Args:
-        model: path of a model file, or a model in memory: ONNX, PyTorch (docs/pytorch.md), or a file of LiteRT (docs/litert.md).
+        model: path of a model file, or a model in memory: ONNX, PyTorch (docs/pytorch.md), or a LiteRT file (docs/litert.md).
         data: calibration samples: a path, `FILE.py:NAME(...)`, arrays or an iterable of feeds (docs/data.md). Recipes
             without static activation ranges do not need any. `"synthetic"`: there are none, and some are made for this model
             (docs/synthetic.md); plan and result say so.

@@ -54,7 +54,9 @@ class Tflite:
         if scale is not None:
             made.quantization = self.api.QuantizationParametersT()
             made.quantization.scale = np.atleast_1d(np.asarray(scale, np.float32))
-            made.quantization.zeroPoint = np.broadcast_to(np.asarray(zero, np.int64), made.quantization.scale.shape).copy()
+            made.quantization.zeroPoint = np.broadcast_to(
+                np.asarray(zero, np.int64), made.quantization.scale.shape
+            ).copy()
             made.quantization.quantizedDimension = axis
         self.graph.tensors.append(made)
         return len(self.graph.tensors) - 1
@@ -67,7 +69,9 @@ class Tflite:
         channels = shape[3]
         weight = np.eye(channels, dtype=np.float32)[:, None, None, :] * 0.9
         bias = self.constant(np.linspace(-0.1, 0.1, channels, dtype=np.float32))
-        return self.op("CONV_2D", [index, self.constant(weight), bias], shape, "Conv2DOptions", strideW=1, strideH=1, padding=1)
+        return self.op(
+            "CONV_2D", [index, self.constant(weight), bias], shape, "Conv2DOptions", strideW=1, strideH=1, padding=1
+        )
 
     def constant(self, array: Any, name: str | None = None, dtype: str | None = None, **options: Any) -> int:
         """A constant. Lists become int32; bytes can be given for the dtypes that numpy lacks, with a shape in `shape`."""

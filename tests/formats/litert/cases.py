@@ -24,7 +24,9 @@ class Case:
 CASES: dict[str, Case] = {}
 
 
-def case(name: str, op: str | None = None, **options: Any) -> Callable[[Callable[[Tflite], Any]], Callable[[Tflite], Any]]:
+def case(
+    name: str, op: str | None = None, **options: Any
+) -> Callable[[Callable[[Tflite], Any]], Callable[[Tflite], Any]]:
     """A row of `CASES`; the operator is the first word of the name, in capitals, unless it is given."""
 
     def add(make: Callable[[Tflite], Any]) -> Callable[[Tflite], Any]:
@@ -36,13 +38,15 @@ def case(name: str, op: str | None = None, **options: Any) -> Callable[[Callable
 
 def add_case(name: str, make: Callable[[Tflite], Any], op: str | None = None, **options: Any) -> None:
     assert name not in CASES
-    CASES[name] = Case(op or name.split(" ")[0], make, **options)
+    CASES[name] = Case(op or name.split(" ", maxsplit=1)[0], make, **options)
 
 
 IMAGE = (1, 6, 8, 4)
 
 
-def _unary(op: str, options: str | None = None, shape: tuple[int, ...] = IMAGE, dtype: str = "float32", **fields: Any) -> Any:
+def _unary(
+    op: str, options: str | None = None, shape: tuple[int, ...] = IMAGE, dtype: str = "float32", **fields: Any
+) -> Any:
     return lambda t: t.op(op, [t.input(shape, dtype)], shape, options, dtype=dtype, **fields)
 
 
@@ -62,13 +66,21 @@ add_case("LOG_SOFTMAX", _unary("LOG_SOFTMAX", "LogSoftmaxOptions"))
 add_case("L2_NORMALIZATION", _unary("L2_NORMALIZATION", "L2NormOptions"))
 add_case(
     "LOCAL_RESPONSE_NORMALIZATION",
-    _unary("LOCAL_RESPONSE_NORMALIZATION", "LocalResponseNormalizationOptions", radius=1, bias=1.0, alpha=0.5, beta=0.75),
+    _unary(
+        "LOCAL_RESPONSE_NORMALIZATION", "LocalResponseNormalizationOptions", radius=1, bias=1.0, alpha=0.5, beta=0.75
+    ),
 )
 add_case("PRELU", lambda t: t.op("PRELU", [t.input(IMAGE), t.weight(1, 1, 4)], IMAGE))
 
 
 def _binary(
-    op: str, left: tuple[int, ...], right: tuple[int, ...], options: str | None = None, dtype: str = "float32", out: str | None = None, **f: Any
+    op: str,
+    left: tuple[int, ...],
+    right: tuple[int, ...],
+    options: str | None = None,
+    dtype: str = "float32",
+    out: str | None = None,
+    **f: Any,
 ) -> Any:
     shape = np.broadcast_shapes(left, right)
     return lambda t: t.op(op, [t.input(left, dtype), t.input(right, dtype)], shape, options, dtype=out or dtype, **f)
@@ -85,7 +97,9 @@ for _op, _options in (("ADD", "AddOptions"), ("SUB", "SubOptions"), ("MUL", "Mul
 for _rows in ((4,), (8, 4), (6, 8, 4), (1, 6, 8, 1), (1,), (1, 6, 1, 4)):
     add_case(
         f"ADD constant {_rows}",
-        lambda t, rows=_rows: t.op("ADD", [t.input(IMAGE), t.weight(*rows)], IMAGE, "AddOptions", fusedActivationFunction=1),
+        lambda t, rows=_rows: t.op(
+            "ADD", [t.input(IMAGE), t.weight(*rows)], IMAGE, "AddOptions", fusedActivationFunction=1
+        ),
     )
 add_case("ADD constant first", lambda t: t.op("ADD", [t.weight(8, 4), t.input(IMAGE)], IMAGE, "AddOptions"))
 for _op in ("MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE"):
@@ -100,7 +114,10 @@ add_case("FLOOR_MOD positive", _binary("FLOOR_MOD", IMAGE, IMAGE), ranges={0: (-
 add_case("FLOOR_MOD int32", _binary("FLOOR_MOD", (40,), (40,), dtype="int32"), ranges={0: (-20, 20), 1: (-7, -1)})
 add_case("ATAN2", _binary("ATAN2", (64,), (64,)))
 add_case("ADD_N", lambda t: t.op("ADD_N", [t.input(IMAGE) for _ in range(3)], IMAGE, "AddNOptions"))
-add_case("ADD_N int32", lambda t: t.op("ADD_N", [t.input((3,), "int32") for _ in range(3)], (3,), "AddNOptions", dtype="int32"))
+add_case(
+    "ADD_N int32",
+    lambda t: t.op("ADD_N", [t.input((3,), "int32") for _ in range(3)], (3,), "AddNOptions", dtype="int32"),
+)
 for _op in ("EQUAL", "NOT_EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL"):
     add_case(_op, _binary(_op, (40,), (40,), dtype="int32", out="bool"), ranges={0: (0, 3), 1: (0, 3)})
     add_case(f"{_op} float", _binary(_op, IMAGE, (1, 1, 1, 4), out="bool"))
@@ -138,9 +155,17 @@ def _conv(kernel: int, stride: int, padding: int, dilation: int = 1, inner: int 
         reach = (kernel - 1) * dilation
         rows, columns = ((-(-(n - reach * padding) // stride)) for n in (9, 8))
         t.op(
-            "CONV_2D", inputs, (2, rows, columns, 8), "Conv2DOptions", strideW=stride, strideH=stride, padding=padding,
-            dilationWFactor=dilation, dilationHFactor=dilation, fusedActivationFunction=fused,
-        )  # fmt: skip
+            "CONV_2D",
+            inputs,
+            (2, rows, columns, 8),
+            "Conv2DOptions",
+            strideW=stride,
+            strideH=stride,
+            padding=padding,
+            dilationWFactor=dilation,
+            dilationHFactor=dilation,
+            fusedActivationFunction=fused,
+        )
 
     return make
 
@@ -159,16 +184,27 @@ def _depthwise(multiplier: int, stride: int, padding: int, dilation: int = 1) ->
         reach = 2 * dilation
         rows, columns = ((-(-(n - reach * padding) // stride)) for n in (9, 8))
         t.op(
-            "DEPTHWISE_CONV_2D", [t.input((2, 9, 8, 4)), t.weight(1, 3, 3, 4 * multiplier), t.weight(4 * multiplier)],
-            (2, rows, columns, 4 * multiplier), "DepthwiseConv2DOptions", strideW=stride, strideH=stride, padding=padding,
-            depthMultiplier=multiplier, dilationWFactor=dilation, dilationHFactor=dilation, fusedActivationFunction=1,
-        )  # fmt: skip
+            "DEPTHWISE_CONV_2D",
+            [t.input((2, 9, 8, 4)), t.weight(1, 3, 3, 4 * multiplier), t.weight(4 * multiplier)],
+            (2, rows, columns, 4 * multiplier),
+            "DepthwiseConv2DOptions",
+            strideW=stride,
+            strideH=stride,
+            padding=padding,
+            depthMultiplier=multiplier,
+            dilationWFactor=dilation,
+            dilationHFactor=dilation,
+            fusedActivationFunction=1,
+        )
 
     return make
 
 
 for _multiplier, _stride, _padding, _dilation in ((1, 1, 0, 1), (1, 2, 0, 1), (2, 1, 1, 1), (3, 2, 0, 1), (1, 1, 0, 2)):
-    add_case(f"DEPTHWISE_CONV_2D {_multiplier} {_stride} {_padding} {_dilation}", _depthwise(_multiplier, _stride, _padding, _dilation))
+    add_case(
+        f"DEPTHWISE_CONV_2D {_multiplier} {_stride} {_padding} {_dilation}",
+        _depthwise(_multiplier, _stride, _padding, _dilation),
+    )
 
 
 def _transpose_conv(kernel: int, stride: int, padding: int, out: int, bias: bool = False) -> Any:
@@ -177,32 +213,60 @@ def _transpose_conv(kernel: int, stride: int, padding: int, out: int, bias: bool
         if bias:
             inputs.append(t.weight(3))
         t.op(
-            "TRANSPOSE_CONV", inputs, (1, out, out, 3), "TransposeConvOptions", version=3 if bias else 1,
-            strideW=stride, strideH=stride, padding=padding,
-        )  # fmt: skip
+            "TRANSPOSE_CONV",
+            inputs,
+            (1, out, out, 3),
+            "TransposeConvOptions",
+            version=3 if bias else 1,
+            strideW=stride,
+            strideH=stride,
+            padding=padding,
+        )
 
     return make
 
 
-for _kernel, _stride, _padding, _out in ((2, 2, 0, 10), (3, 2, 0, 10), (3, 2, 0, 9), (3, 2, 1, 11), (4, 2, 0, 10), (3, 1, 0, 5), (2, 3, 0, 15)):
+for _kernel, _stride, _padding, _out in (
+    (2, 2, 0, 10),
+    (3, 2, 0, 10),
+    (3, 2, 0, 9),
+    (3, 2, 1, 11),
+    (4, 2, 0, 10),
+    (3, 1, 0, 5),
+    (2, 3, 0, 15),
+):
     add_case(f"TRANSPOSE_CONV {_kernel} {_stride} {_padding} {_out}", _transpose_conv(_kernel, _stride, _padding, _out))
 add_case("TRANSPOSE_CONV bias", _transpose_conv(3, 2, 0, 10, bias=True))
 add_case(
     "CONV_3D",
     lambda t: t.op(
-        "CONV_3D", [t.input((1, 4, 6, 5, 2)), t.weight(2, 3, 3, 2, 3), t.weight(3)], (1, 4, 3, 5, 3), "Conv3DOptions",
-        strideD=1, strideH=2, strideW=1, padding=0,
+        "CONV_3D",
+        [t.input((1, 4, 6, 5, 2)), t.weight(2, 3, 3, 2, 3), t.weight(3)],
+        (1, 4, 3, 5, 3),
+        "Conv3DOptions",
+        strideD=1,
+        strideH=2,
+        strideW=1,
+        padding=0,
     ),
-)  # fmt: skip
+)
 for _op in ("AVERAGE_POOL_2D", "MAX_POOL_2D", "L2_POOL_2D"):
     for _size, _stride, _padding, _after in ((2, 2, 1, (3, 4)), (3, 2, 0, (3, 4)), (3, 1, 0, (6, 8))):
         add_case(
             f"{_op} {_size} {_stride} {_padding}",
             lambda t, op=_op, size=_size, stride=_stride, padding=_padding, after=_after: t.op(
-                op, [t.input(IMAGE)], (1, *after, 4), "Pool2DOptions", filterHeight=size, filterWidth=size,
-                strideH=stride, strideW=stride, padding=padding, fusedActivationFunction=1 if op == "MAX_POOL_2D" else 0,
+                op,
+                [t.input(IMAGE)],
+                (1, *after, 4),
+                "Pool2DOptions",
+                filterHeight=size,
+                filterWidth=size,
+                strideH=stride,
+                strideW=stride,
+                padding=padding,
+                fusedActivationFunction=1 if op == "MAX_POOL_2D" else 0,
             ),
-        )  # fmt: skip
+        )
 
 
 # Products
@@ -228,11 +292,21 @@ for _x, _y in ((False, False), (True, False), (False, True), (True, True)):
         lambda t, x=_x, y=_y: t.op(
             "BATCH_MATMUL",
             [t.input((2, 5, 3) if x else (2, 3, 5)), t.input((2, 4, 5) if y else (2, 5, 4))],
-            (2, 3, 4), "BatchMatMulOptions", adjX=x, adjY=y,
+            (2, 3, 4),
+            "BatchMatMulOptions",
+            adjX=x,
+            adjY=y,
         ),
-    )  # fmt: skip
-add_case("BATCH_MATMUL image", lambda t: t.op("BATCH_MATMUL", [t.input(IMAGE), t.weight(4, 3)], (1, 6, 8, 3), "BatchMatMulOptions"))
-add_case("EMBEDDING_LOOKUP", lambda t: t.op("EMBEDDING_LOOKUP", [t.input((3,), "int32"), t.weight(7, 4)], (3, 4)), ranges={0: (0, 6)})
+    )
+add_case(
+    "BATCH_MATMUL image",
+    lambda t: t.op("BATCH_MATMUL", [t.input(IMAGE), t.weight(4, 3)], (1, 6, 8, 3), "BatchMatMulOptions"),
+)
+add_case(
+    "EMBEDDING_LOOKUP",
+    lambda t: t.op("EMBEDDING_LOOKUP", [t.input((3,), "int32"), t.weight(7, 4)], (3, 4)),
+    ranges={0: (0, 6)},
+)
 
 
 # Shapes
@@ -254,10 +328,17 @@ add_case("RESHAPE options", _reshape(IMAGE, (2, 96), "options"))
 add_case("RESHAPE ones", _reshape((2, 1, 1, 6), (2, 6)))
 add_case("RESHAPE drop height", _reshape((1, 1, 8, 4), (1, 8, 4)))
 add_case("RESHAPE drop width", _reshape((1, 8, 1, 4), (1, -1, 4)))
-add_case("RESHAPE scalar", lambda t: t.op("RESHAPE", [t.input((1, 1)), t.constant(np.zeros(0, np.int32))], (), "ReshapeOptions"))
+add_case(
+    "RESHAPE scalar",
+    lambda t: t.op("RESHAPE", [t.input((1, 1)), t.constant(np.zeros(0, np.int32))], (), "ReshapeOptions"),
+)
 add_case(
     "RESHAPE computed",
-    lambda t: t.op("RESHAPE", [t.input((2, 6)), t.op("SHAPE", [t.input((3, 4))], (2,), "ShapeOptions", dtype="int32", outType=2)], (3, 4)),
+    lambda t: t.op(
+        "RESHAPE",
+        [t.input((2, 6)), t.op("SHAPE", [t.input((3, 4))], (2,), "ShapeOptions", dtype="int32", outType=2)],
+        (3, 4),
+    ),
 )
 for _perm in ((0, 3, 1, 2), (0, 2, 1, 3), (0, 2, 3, 1), (0, 1, 2, 3), (3, 2, 1, 0)):
     add_case(
@@ -267,19 +348,37 @@ for _perm in ((0, 3, 1, 2), (0, 2, 1, 3), (0, 2, 3, 1), (0, 1, 2, 3), (3, 2, 1, 
 add_case(
     "TRANSPOSE then add",
     lambda t: t.op(
-        "ADD", [t.op("TRANSPOSE", [t.input(IMAGE), t.constant([0, 3, 1, 2])], (1, 4, 6, 8)), t.weight(1, 4, 1, 1)], (1, 4, 6, 8), "AddOptions"
+        "ADD",
+        [t.op("TRANSPOSE", [t.input(IMAGE), t.constant([0, 3, 1, 2])], (1, 4, 6, 8)), t.weight(1, 4, 1, 1)],
+        (1, 4, 6, 8),
+        "AddOptions",
     ),
     op="TRANSPOSE",
 )
 for _axis in (0, 1, 2, 3, 4, -1, -2):
     _shape = list(IMAGE)
     _shape.insert(_axis if _axis >= 0 else _axis + 5, 1)
-    add_case(f"EXPAND_DIMS {_axis}", lambda t, a=_axis, s=tuple(_shape): t.op("EXPAND_DIMS", [t.input(IMAGE), t.constant(a)], s, "ExpandDimsOptions"))
-for _shape, _dims in (((1, 1, 8, 4), [1]), ((1, 6, 1, 4), [2]), ((1, 6, 8, 1), [3]), ((1, 6, 8, 1), [-1]), ((1, 1, 1, 4), [1, 2]), ((1, 6, 1, 4), []), (IMAGE, [0])):
+    add_case(
+        f"EXPAND_DIMS {_axis}",
+        lambda t, a=_axis, s=tuple(_shape): t.op(
+            "EXPAND_DIMS", [t.input(IMAGE), t.constant(a)], s, "ExpandDimsOptions"
+        ),
+    )
+for _shape, _dims in (
+    ((1, 1, 8, 4), [1]),
+    ((1, 6, 1, 4), [2]),
+    ((1, 6, 8, 1), [3]),
+    ((1, 6, 8, 1), [-1]),
+    ((1, 1, 1, 4), [1, 2]),
+    ((1, 6, 1, 4), []),
+    (IMAGE, [0]),
+):
     _left = [s for i, s in enumerate(_shape) if s != 1 or (_dims and i not in [d % 4 for d in _dims])]
     add_case(
         f"SQUEEZE {_shape} {_dims}",
-        lambda t, s=_shape, d=_dims, left=tuple(_left): t.op("SQUEEZE", [t.input(s)], left, "SqueezeOptions", squeezeDims=d or None),
+        lambda t, s=_shape, d=_dims, left=tuple(_left): t.op(
+            "SQUEEZE", [t.input(s)], left, "SqueezeOptions", squeezeDims=d or None
+        ),
     )
 add_case("SHAPE", lambda t: t.op("SHAPE", [t.input(IMAGE)], (4,), "ShapeOptions", dtype="int32", outType=2))
 add_case("SHAPE int64", lambda t: t.op("SHAPE", [t.input(IMAGE)], (4,), "ShapeOptions", dtype="int64", outType=4))
@@ -293,19 +392,35 @@ for _axis in (0, 1, 2, 3, -1):
     _shape = [2 * s if i == _axis % 4 else s for i, s in enumerate(IMAGE)]
     add_case(
         f"CONCATENATION {_axis}",
-        lambda t, a=_axis, s=tuple(_shape): t.op("CONCATENATION", [t.input(IMAGE), t.input(IMAGE)], s, "ConcatenationOptions", axis=a),
+        lambda t, a=_axis, s=tuple(_shape): t.op(
+            "CONCATENATION", [t.input(IMAGE), t.input(IMAGE)], s, "ConcatenationOptions", axis=a
+        ),
     )
-add_case("CONCATENATION constant", lambda t: t.op("CONCATENATION", [t.input(IMAGE), t.weight(1, 6, 8, 2)], (1, 6, 8, 6), "ConcatenationOptions", axis=3))
+add_case(
+    "CONCATENATION constant",
+    lambda t: t.op(
+        "CONCATENATION", [t.input(IMAGE), t.weight(1, 6, 8, 2)], (1, 6, 8, 6), "ConcatenationOptions", axis=3
+    ),
+)
 for _axis in (0, 1, 2, -1):
     _shape = [3, 4]
     _shape.insert(_axis % 3, 2)
     add_case(
         f"PACK {_axis}",
-        lambda t, a=_axis, s=tuple(_shape): t.op("PACK", [t.input((3, 4)), t.input((3, 4))], s, "PackOptions", axis=a, valuesCount=2),
+        lambda t, a=_axis, s=tuple(_shape): t.op(
+            "PACK", [t.input((3, 4)), t.input((3, 4))], s, "PackOptions", axis=a, valuesCount=2
+        ),
     )
 
 
-def _several(op: str, inputs: Callable[[Tflite], list[int]], shapes: list[tuple[int, ...]], options: str | None, dtypes: Any = None, **f: Any) -> Any:
+def _several(
+    op: str,
+    inputs: Callable[[Tflite], list[int]],
+    shapes: list[tuple[int, ...]],
+    options: str | None,
+    dtypes: Any = None,
+    **f: Any,
+) -> Any:
     def make(t: Tflite) -> None:
         given = inputs(t)
         outputs = [t.tensor(s, d) for s, d in zip(shapes, dtypes or ["float32"] * len(shapes), strict=True)]
@@ -318,29 +433,55 @@ add_case("UNPACK 0", _several("UNPACK", lambda t: [t.input((2, 3, 4))], [(3, 4)]
 add_case("UNPACK 3", _several("UNPACK", lambda t: [t.input(IMAGE)], [(1, 6, 8)] * 4, "UnpackOptions", num=4, axis=3))
 add_case("UNPACK one", _several("UNPACK", lambda t: [t.input((1, 3))], [(3,)], "UnpackOptions", num=1, axis=0))
 for _axis, _shape in ((1, (1, 3, 8, 4)), (3, (1, 6, 8, 2)), (-1, (1, 6, 8, 2))):
-    add_case(f"SPLIT {_axis}", _several("SPLIT", lambda t, a=_axis: [t.constant(a), t.input(IMAGE)], [_shape] * 2, "SplitOptions", numSplits=2))
+    add_case(
+        f"SPLIT {_axis}",
+        _several(
+            "SPLIT", lambda t, a=_axis: [t.constant(a), t.input(IMAGE)], [_shape] * 2, "SplitOptions", numSplits=2
+        ),
+    )
 add_case(
     "SPLIT_V",
-    _several("SPLIT_V", lambda t: [t.input(IMAGE), t.constant([1, 3]), t.constant(3)], [(1, 6, 8, 1), (1, 6, 8, 3)], "SplitVOptions", numSplits=2),
+    _several(
+        "SPLIT_V",
+        lambda t: [t.input(IMAGE), t.constant([1, 3]), t.constant(3)],
+        [(1, 6, 8, 1), (1, 6, 8, 3)],
+        "SplitVOptions",
+        numSplits=2,
+    ),
 )
 add_case(
     "SPLIT_V rest",
-    _several("SPLIT_V", lambda t: [t.input(IMAGE), t.constant([2, -1]), t.constant(1)], [(1, 2, 8, 4), (1, 4, 8, 4)], "SplitVOptions", numSplits=2),
+    _several(
+        "SPLIT_V",
+        lambda t: [t.input(IMAGE), t.constant([2, -1]), t.constant(1)],
+        [(1, 2, 8, 4), (1, 4, 8, 4)],
+        "SplitVOptions",
+        numSplits=2,
+    ),
 )
 add_case("TILE", lambda t: t.op("TILE", [t.input(IMAGE), t.constant([2, 1, 1, 3])], (2, 6, 8, 12)))
 add_case("TILE computed", lambda t: t.op("TILE", [t.input((2, 3)), t.input((2,), "int32")], (4, 3)), ranges={1: (1, 3)})
-add_case("BROADCAST_TO", lambda t: t.op("BROADCAST_TO", [t.input((1, 1, 8, 4)), t.constant([1, 6, 8, 4])], IMAGE, version=2))
+add_case(
+    "BROADCAST_TO", lambda t: t.op("BROADCAST_TO", [t.input((1, 1, 8, 4)), t.constant([1, 6, 8, 4])], IMAGE, version=2)
+)
 add_case("FILL", lambda t: t.op("FILL", [t.constant([2, 3]), t.input(())], (2, 3)))
-add_case("RANGE", lambda t: t.op("RANGE", [t.constant(0), t.input((), "int32"), t.constant(2)], (3,), dtype="int32"), ranges={0: (5, 9)})
+add_case(
+    "RANGE",
+    lambda t: t.op("RANGE", [t.constant(0), t.input((), "int32"), t.constant(2)], (3,), dtype="int32"),
+    ranges={0: (5, 9)},
+)
 for _axis, _shape in ((-1, (2, 3, 5)), (0, (5, 2, 3)), (1, (2, 5, 3))):
     add_case(
         f"ONE_HOT {_axis}",
         lambda t, a=_axis, s=_shape: t.op(
             "ONE_HOT",
-            [t.input((2, 3), "int32"), t.constant(5), t.constant(np.float32(2)), t.constant(np.float32(-1))], s, "OneHotOptions", axis=a,
+            [t.input((2, 3), "int32"), t.constant(5), t.constant(np.float32(2)), t.constant(np.float32(-1))],
+            s,
+            "OneHotOptions",
+            axis=a,
         ),
         ranges={0: (-1, 6)},
-    )  # fmt: skip
+    )
 add_case(
     "DYNAMIC_UPDATE_SLICE",
     lambda t: t.op("DYNAMIC_UPDATE_SLICE", [t.input((1, 7, 4)), t.input((1, 2, 4)), t.input((3,), "int32")], (1, 7, 4)),
@@ -351,7 +492,10 @@ add_case(
 # Slices
 
 
-add_case("SLICE", lambda t: t.op("SLICE", [t.input(IMAGE), t.constant([0, 1, 2, 1]), t.constant([-1, 3, 4, 2])], (1, 3, 4, 2)))
+add_case(
+    "SLICE",
+    lambda t: t.op("SLICE", [t.input(IMAGE), t.constant([0, 1, 2, 1]), t.constant([-1, 3, 4, 2])], (1, 3, 4, 2)),
+)
 add_case(
     "SLICE computed",
     lambda t: t.op("SLICE", [t.input((5, 6)), t.input((2,), "int32"), t.constant([2, -1])], (2, 5)),
@@ -361,37 +505,60 @@ add_case(
 
 def _strided(begins: list[int], ends: list[int], strides: list[int], shape: tuple[int, ...], **masks: Any) -> Any:
     return lambda t: t.op(
-        "STRIDED_SLICE", [t.input(IMAGE), t.constant(begins), t.constant(ends), t.constant(strides)], shape, "StridedSliceOptions", **masks
+        "STRIDED_SLICE",
+        [t.input(IMAGE), t.constant(begins), t.constant(ends), t.constant(strides)],
+        shape,
+        "StridedSliceOptions",
+        **masks,
     )
 
 
 add_case("STRIDED_SLICE", _strided([0, 1, 0, 1], [1, 5, 8, 3], [1, 2, 3, 1], (1, 2, 3, 2)))
-add_case("STRIDED_SLICE masks", _strided([0, 3, 4, 2], [0, 3, 4, 2], [1, 1, 1, 1], (1, 3, 4, 2), beginMask=3, endMask=13))
-add_case("STRIDED_SLICE backwards", _strided([0, 4, 7, 3], [1, 0, 1, 0], [1, -1, -2, -1], (1, 4, 4, 4), beginMask=8, endMask=8))
+add_case(
+    "STRIDED_SLICE masks", _strided([0, 3, 4, 2], [0, 3, 4, 2], [1, 1, 1, 1], (1, 3, 4, 2), beginMask=3, endMask=13)
+)
+add_case(
+    "STRIDED_SLICE backwards",
+    _strided([0, 4, 7, 3], [1, 0, 1, 0], [1, -1, -2, -1], (1, 4, 4, 4), beginMask=8, endMask=8),
+)
 add_case("STRIDED_SLICE shrink batch", _strided([0, 0, 0, 0], [1, 6, 8, 4], [1, 1, 1, 1], (6, 8, 4), shrinkAxisMask=1))
 add_case("STRIDED_SLICE shrink row", _strided([0, 2, 0, 0], [1, 3, 8, 4], [1, 1, 1, 1], (1, 8, 4), shrinkAxisMask=2))
-add_case("STRIDED_SLICE shrink channel", _strided([0, 0, 0, -1], [1, 6, 8, 0], [1, 1, 1, 1], (1, 6, 8), shrinkAxisMask=8))
+add_case(
+    "STRIDED_SLICE shrink channel", _strided([0, 0, 0, -1], [1, 6, 8, 0], [1, 1, 1, 1], (1, 6, 8), shrinkAxisMask=8)
+)
 add_case("STRIDED_SLICE shrink both", _strided([0, 0, 0, 1], [1, 6, 8, 2], [1, 1, 1, 1], (6, 8), shrinkAxisMask=9))
 add_case("STRIDED_SLICE short", _strided([0, 1], [1, 4], [1, 1], (1, 3, 8, 4)))
 add_case("STRIDED_SLICE negative", _strided([-1, -5, -8, -3], [1, -1, 8, -1], [1, 1, 2, 1], (1, 4, 4, 2)))
 add_case("STRIDED_SLICE ellipsis", _strided([0, 0, 1], [1, 0, 3], [1, 1, 1], (1, 6, 8, 2), ellipsisMask=2))
-add_case("STRIDED_SLICE ellipsis new", _strided([0, 0, 0], [0, 0, 0], [1, 1, 1], (1, 6, 8, 4, 1), ellipsisMask=2, newAxisMask=4, beginMask=1, endMask=1))
+add_case(
+    "STRIDED_SLICE ellipsis new",
+    _strided([0, 0, 0], [0, 0, 0], [1, 1, 1], (1, 6, 8, 4, 1), ellipsisMask=2, newAxisMask=4, beginMask=1, endMask=1),
+)
 add_case("STRIDED_SLICE new", _strided([0, 0, 0], [1, 0, 4], [1, 1, 1], (1, 1, 4, 8, 4), newAxisMask=2))
-add_case("STRIDED_SLICE new and shrink", _strided([0, 0, 2], [1, 0, 3], [1, 1, 1], (1, 1, 8, 4), newAxisMask=2, shrinkAxisMask=4))
+add_case(
+    "STRIDED_SLICE new and shrink",
+    _strided([0, 0, 2], [1, 0, 3], [1, 1, 1], (1, 1, 8, 4), newAxisMask=2, shrinkAxisMask=4),
+)
 add_case("STRIDED_SLICE offset", _strided([0, 1, 2, 0], [1, 2, 3, 4], [1, 1, 1, 1], (1, 2, 3, 4), offset=True))
 add_case(
     "STRIDED_SLICE computed",
     lambda t: t.op(
-        "STRIDED_SLICE", [t.input((5, 6)), t.input((2,), "int32"), t.input((2,), "int32"), t.constant([1, 1])], (3,), "StridedSliceOptions",
-        shrinkAxisMask=1, endMask=2,
+        "STRIDED_SLICE",
+        [t.input((5, 6)), t.input((2,), "int32"), t.input((2,), "int32"), t.constant([1, 1])],
+        (3,),
+        "StridedSliceOptions",
+        shrinkAxisMask=1,
+        endMask=2,
     ),
     ranges={1: (2, 3), 2: (3, 4)},
-)  # fmt: skip
+)
 
 
 def _gather(shape: tuple[int, ...], indices: list[int], axis: int, batch: int = 0) -> Any:
     after = [*shape[:axis], *np.shape(indices)[batch:], *shape[axis + 1 :]]
-    return lambda t: t.op("GATHER", [t.input(shape), t.constant(indices)], after, "GatherOptions", axis=axis, batchDims=batch)
+    return lambda t: t.op(
+        "GATHER", [t.input(shape), t.constant(indices)], after, "GatherOptions", axis=axis, batchDims=batch
+    )
 
 
 add_case("GATHER 0", _gather((5, 3), [4, 0, 2], 0))
@@ -401,9 +568,16 @@ add_case("GATHER one", _gather(IMAGE, 2, 3))
 add_case("GATHER one row", _gather(IMAGE, 2, 1))
 add_case("GATHER matrix", _gather(IMAGE, [[5, 0], [1, 1]], 1))
 add_case("GATHER batch", _gather((2, 5, 3), [[4, 0], [1, 2]], 1, 1))
-add_case("GATHER computed", lambda t: t.op("GATHER", [t.weight(9, 4), t.input((2, 3), "int32")], (2, 3, 4), "GatherOptions"), ranges={1: (0, 8), 0: (0, 8)})
+add_case(
+    "GATHER computed",
+    lambda t: t.op("GATHER", [t.weight(9, 4), t.input((2, 3), "int32")], (2, 3, 4), "GatherOptions"),
+    ranges={1: (0, 8), 0: (0, 8)},
+)
 add_case("GATHER_ND", lambda t: t.op("GATHER_ND", [t.input((3, 4, 2)), t.constant([[2, 1], [0, 3]])], (2, 2)))
-add_case("SCATTER_ND", lambda t: t.op("SCATTER_ND", [t.constant([[4], [1], [4]]), t.input((3, 2)), t.constant([6, 2])], (6, 2)))
+add_case(
+    "SCATTER_ND",
+    lambda t: t.op("SCATTER_ND", [t.constant([[4], [1], [4]]), t.input((3, 2)), t.constant([6, 2])], (6, 2)),
+)
 for _axis in ([1], [3], [2, 3]):
     add_case(f"REVERSE_V2 {_axis}", lambda t, a=_axis: t.op("REVERSE_V2", [t.input(IMAGE), t.constant(a)], IMAGE))
 
@@ -415,16 +589,37 @@ _PADDED = (1, 9, 11, 6)
 add_case("PAD", lambda t: t.op("PAD", [t.input(IMAGE), t.constant(_PADS)], _PADDED))
 add_case("PADV2", lambda t: t.op("PADV2", [t.input(IMAGE), t.constant(_PADS), t.constant(np.float32(0.7))], _PADDED))
 add_case("PAD computed", lambda t: t.op("PAD", [t.input((2, 3)), t.input((2, 2), "int32")], (4, 5)), ranges={1: (1, 1)})
-add_case("MIRROR_PAD reflect", lambda t: t.op("MIRROR_PAD", [t.input(IMAGE), t.constant(_PADS)], _PADDED, "MirrorPadOptions", mode=0))
-add_case("MIRROR_PAD symmetric", lambda t: t.op("MIRROR_PAD", [t.input(IMAGE), t.constant(_PADS)], _PADDED, "MirrorPadOptions", mode=1))
-add_case("SPACE_TO_DEPTH", lambda t: t.op("SPACE_TO_DEPTH", [t.input(IMAGE)], (1, 3, 4, 16), "SpaceToDepthOptions", blockSize=2))
-add_case("DEPTH_TO_SPACE", lambda t: t.op("DEPTH_TO_SPACE", [t.input((1, 3, 4, 12))], (1, 6, 8, 3), "DepthToSpaceOptions", blockSize=2))
 add_case(
-    "SPACE_TO_BATCH_ND", lambda t: t.op("SPACE_TO_BATCH_ND", [t.input((2, 5, 8, 3)), t.constant([2, 3]), t.constant([[1, 2], [1, 0]])], (12, 4, 3, 3))
+    "MIRROR_PAD reflect",
+    lambda t: t.op("MIRROR_PAD", [t.input(IMAGE), t.constant(_PADS)], _PADDED, "MirrorPadOptions", mode=0),
 )
-add_case("SPACE_TO_BATCH_ND 3", lambda t: t.op("SPACE_TO_BATCH_ND", [t.input((2, 6, 3)), t.constant([2]), t.constant([[1, 1]])], (4, 4, 3)))
 add_case(
-    "BATCH_TO_SPACE_ND", lambda t: t.op("BATCH_TO_SPACE_ND", [t.input((12, 4, 3, 3)), t.constant([2, 3]), t.constant([[1, 2], [1, 0]])], (2, 5, 8, 3))
+    "MIRROR_PAD symmetric",
+    lambda t: t.op("MIRROR_PAD", [t.input(IMAGE), t.constant(_PADS)], _PADDED, "MirrorPadOptions", mode=1),
+)
+add_case(
+    "SPACE_TO_DEPTH",
+    lambda t: t.op("SPACE_TO_DEPTH", [t.input(IMAGE)], (1, 3, 4, 16), "SpaceToDepthOptions", blockSize=2),
+)
+add_case(
+    "DEPTH_TO_SPACE",
+    lambda t: t.op("DEPTH_TO_SPACE", [t.input((1, 3, 4, 12))], (1, 6, 8, 3), "DepthToSpaceOptions", blockSize=2),
+)
+add_case(
+    "SPACE_TO_BATCH_ND",
+    lambda t: t.op(
+        "SPACE_TO_BATCH_ND", [t.input((2, 5, 8, 3)), t.constant([2, 3]), t.constant([[1, 2], [1, 0]])], (12, 4, 3, 3)
+    ),
+)
+add_case(
+    "SPACE_TO_BATCH_ND 3",
+    lambda t: t.op("SPACE_TO_BATCH_ND", [t.input((2, 6, 3)), t.constant([2]), t.constant([[1, 1]])], (4, 4, 3)),
+)
+add_case(
+    "BATCH_TO_SPACE_ND",
+    lambda t: t.op(
+        "BATCH_TO_SPACE_ND", [t.input((12, 4, 3, 3)), t.constant([2, 3]), t.constant([[1, 2], [1, 0]])], (2, 5, 8, 3)
+    ),
 )
 
 
@@ -437,7 +632,15 @@ def _dilated(pads: list[list[int]], crops: list[list[int]], padding: int, kernel
         x = t.op("SPACE_TO_BATCH_ND", [t.input(IMAGE), block, t.constant(pads)], (4, high // 2, wide // 2, 4))
         less = (kernel - 1) * padding
         shape = (4, high // 2 - less, wide // 2 - less, 5)
-        x = t.op("CONV_2D", [x, t.weight(5, kernel, kernel, 4), t.weight(5)], shape, "Conv2DOptions", strideH=1, strideW=1, padding=padding)
+        x = t.op(
+            "CONV_2D",
+            [x, t.weight(5, kernel, kernel, 4), t.weight(5)],
+            shape,
+            "Conv2DOptions",
+            strideH=1,
+            strideW=1,
+            padding=padding,
+        )
         after = (1, 2 * shape[1] - sum(crops[0]), 2 * shape[2] - sum(crops[1]), 5)
         t.op("BATCH_TO_SPACE_ND", [x, block, t.constant(crops)], after)
 
@@ -454,49 +657,86 @@ add_case("BATCH_TO_SPACE_ND cropped over", _dilated([[0, 0], [0, 0]], [[1, 1], [
 
 
 for _op in ("MEAN", "SUM", "REDUCE_PROD", "REDUCE_MAX", "REDUCE_MIN"):
-    for _axes, _keep in (([1, 2], False), ([1, 2], True), ([3], False), ([3], True), ([1], False), ([2], False), ([-1, 0], False), ([0, 1, 2, 3], False)):
+    for _axes, _keep in (
+        ([1, 2], False),
+        ([1, 2], True),
+        ([3], False),
+        ([3], True),
+        ([1], False),
+        ([2], False),
+        ([-1, 0], False),
+        ([0, 1, 2, 3], False),
+    ):
         _gone = [a % 4 for a in _axes]
         _shape = [1 if i in _gone else s for i, s in enumerate(IMAGE) if _keep or i not in _gone]
         add_case(
             f"{_op} {_axes} {_keep}",
-            lambda t, op=_op, a=_axes, k=_keep, s=tuple(_shape): t.op(op, [t.input(IMAGE), t.constant(a)], s, "ReducerOptions", keepDims=k),
+            lambda t, op=_op, a=_axes, k=_keep, s=tuple(_shape): t.op(
+                op, [t.input(IMAGE), t.constant(a)], s, "ReducerOptions", keepDims=k
+            ),
             ranges={0: (0.8, 1.2)} if _op == "REDUCE_PROD" else {},
         )
-add_case("SUM int32", lambda t: t.op("SUM", [t.input((3, 4), "int32"), t.constant([1])], (3,), "ReducerOptions", dtype="int32"))
+add_case(
+    "SUM int32",
+    lambda t: t.op("SUM", [t.input((3, 4), "int32"), t.constant([1])], (3,), "ReducerOptions", dtype="int32"),
+)
 for _op in ("REDUCE_ANY", "REDUCE_ALL"):
-    add_case(_op, lambda t, op=_op: t.op(op, [t.input((3, 4), "bool"), t.constant([1])], (3,), "ReducerOptions", dtype="bool"))
+    add_case(
+        _op,
+        lambda t, op=_op: t.op(op, [t.input((3, 4), "bool"), t.constant([1])], (3,), "ReducerOptions", dtype="bool"),
+    )
 for _op, _options in (("ARG_MAX", "ArgMaxOptions"), ("ARG_MIN", "ArgMinOptions")):
     for _axis, _to in ((3, "int64"), (1, "int32"), (-1, "int32")):
         add_case(
             f"{_op} {_axis} {_to}",
             lambda t, op=_op, o=_options, a=_axis, to=_to: t.op(
-                op, [t.input(IMAGE), t.constant(a)], [s for i, s in enumerate(IMAGE) if i != a % 4], o, dtype=to, outputType=4 if to == "int64" else 2
+                op,
+                [t.input(IMAGE), t.constant(a)],
+                [s for i, s in enumerate(IMAGE) if i != a % 4],
+                o,
+                dtype=to,
+                outputType=4 if to == "int64" else 2,
             ),
         )
 add_case(
     "TOPK_V2",
-    _several("TOPK_V2", lambda t: [t.input((3, 9)), t.constant(4)], [(3, 4), (3, 4)], "TopKV2Options", ["float32", "int32"]),
+    _several(
+        "TOPK_V2", lambda t: [t.input((3, 9)), t.constant(4)], [(3, 4), (3, 4)], "TopKV2Options", ["float32", "int32"]
+    ),
 )
 for _exclusive, _reverse in ((False, False), (True, False), (False, True)):
     add_case(
         f"CUMSUM {_exclusive} {_reverse}",
-        lambda t, e=_exclusive, r=_reverse: t.op("CUMSUM", [t.input(IMAGE), t.constant(3)], IMAGE, "CumsumOptions", exclusive=e, reverse=r),
+        lambda t, e=_exclusive, r=_reverse: t.op(
+            "CUMSUM", [t.input(IMAGE), t.constant(3)], IMAGE, "CumsumOptions", exclusive=e, reverse=r
+        ),
     )
 
 
 # Resizing
 
 
-for _op, _options in (("RESIZE_BILINEAR", "ResizeBilinearOptions"), ("RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions")):
+for _op, _options in (
+    ("RESIZE_BILINEAR", "ResizeBilinearOptions"),
+    ("RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions"),
+):
     for _how in ({}, {"alignCorners": True}, {"halfPixelCenters": True}):
         for _size in ((12, 16), (9, 5), (3, 4), (1, 1), (7, 13)):
             add_case(
                 f"{_op} {_size} {''.join(_how)}",
-                lambda t, op=_op, o=_options, size=_size, how=_how: t.op(op, [t.input(IMAGE), t.constant(list(size))], (1, *size, 4), o, **how),
+                lambda t, op=_op, o=_options, size=_size, how=_how: t.op(
+                    op, [t.input(IMAGE), t.constant(list(size))], (1, *size, 4), o, **how
+                ),
             )
 add_case(
     "RESIZE_BILINEAR computed",
-    lambda t: t.op("RESIZE_BILINEAR", [t.input(IMAGE), t.input((2,), "int32")], (1, 9, 9, 4), "ResizeBilinearOptions", halfPixelCenters=True),
+    lambda t: t.op(
+        "RESIZE_BILINEAR",
+        [t.input(IMAGE), t.input((2,), "int32")],
+        (1, 9, 9, 4),
+        "ResizeBilinearOptions",
+        halfPixelCenters=True,
+    ),
     ranges={1: (9, 9)},
 )
 
@@ -522,9 +762,13 @@ def _lstm(coupled: bool = False, peephole: bool = False, time_major: bool = Fals
         inputs += [-1 if g < 0 else t.weight(units) for g in gates]
         inputs += [-1, -1, _variable(t, batch, units), _variable(t, batch, units), -1, -1, -1, -1]
         t.op(
-            "UNIDIRECTIONAL_SEQUENCE_LSTM", inputs, (*shape[:2], units), "UnidirectionalSequenceLSTMOptions",
-            fusedActivationFunction=fused, timeMajor=time_major,
-        )  # fmt: skip
+            "UNIDIRECTIONAL_SEQUENCE_LSTM",
+            inputs,
+            (*shape[:2], units),
+            "UnidirectionalSequenceLSTMOptions",
+            fusedActivationFunction=fused,
+            timeMajor=time_major,
+        )
 
     return make
 
@@ -547,12 +791,24 @@ def _both(merge: bool) -> Any:
             + [t.weight(units) for _ in range(4)]
             + [-1, -1]
         )
-        inputs = [t.input((batch, steps, size)), *way(), *way(), *[_variable(t, batch, units) for _ in range(4)], *[-1] * 9]
+        inputs = [
+            t.input((batch, steps, size)),
+            *way(),
+            *way(),
+            *[_variable(t, batch, units) for _ in range(4)],
+            *[-1] * 9,
+        ]
         shapes = [(batch, steps, 2 * units)] if merge else [(batch, steps, units)] * 2
         t.op(
-            "BIDIRECTIONAL_SEQUENCE_LSTM", inputs, [t.tensor(s) for s in shapes], "BidirectionalSequenceLSTMOptions", several=True,
-            fusedActivationFunction=4, timeMajor=False, mergeOutputs=merge,
-        )  # fmt: skip
+            "BIDIRECTIONAL_SEQUENCE_LSTM",
+            inputs,
+            [t.tensor(s) for s in shapes],
+            "BidirectionalSequenceLSTMOptions",
+            several=True,
+            fusedActivationFunction=4,
+            timeMajor=False,
+            mergeOutputs=merge,
+        )
 
     return make
 
@@ -565,17 +821,33 @@ for _time in (False, True):
             f"UNIDIRECTIONAL_SEQUENCE_RNN {_time} {_fused}",
             lambda t, time=_time, fused=_fused: t.op(
                 "UNIDIRECTIONAL_SEQUENCE_RNN",
-                [t.input((5, 2, 3) if time else (2, 5, 3)), t.weight(4, 3), t.weight(4, 4), t.weight(4), _variable(t, 2, 4)],
-                (5, 2, 4) if time else (2, 5, 4), "SequenceRNNOptions", timeMajor=time, fusedActivationFunction=fused,
+                [
+                    t.input((5, 2, 3) if time else (2, 5, 3)),
+                    t.weight(4, 3),
+                    t.weight(4, 4),
+                    t.weight(4),
+                    _variable(t, 2, 4),
+                ],
+                (5, 2, 4) if time else (2, 5, 4),
+                "SequenceRNNOptions",
+                timeMajor=time,
+                fusedActivationFunction=fused,
             ),
-        )  # fmt: skip
+        )
 
 
 # Between integers and floats
 
 
-add_case("QUANTIZE", lambda t: t.op("QUANTIZE", [t.input(IMAGE)], t.tensor(IMAGE, "int8", scale=0.05, zero=3), "QuantizeOptions"))
-add_case("DEQUANTIZE", lambda t: t.op("DEQUANTIZE", [t.input(IMAGE, "uint8", scale=0.1, zero=128)], IMAGE, "DequantizeOptions"), ranges={0: (0, 255)})
+add_case(
+    "QUANTIZE",
+    lambda t: t.op("QUANTIZE", [t.input(IMAGE)], t.tensor(IMAGE, "int8", scale=0.05, zero=3), "QuantizeOptions"),
+)
+add_case(
+    "DEQUANTIZE",
+    lambda t: t.op("DEQUANTIZE", [t.input(IMAGE, "uint8", scale=0.1, zero=128)], IMAGE, "DequantizeOptions"),
+    ranges={0: (0, 255)},
+)
 
 
 @case("DEQUANTIZE float16")
@@ -594,6 +866,9 @@ def _sparse(t: Tflite) -> None:
 
 @case("DENSIFY blocks")
 def _sparse_blocks(t: Tflite) -> None:
-    weight = t.random.standard_normal((6, 8)).astype(np.float32).reshape(6, 2, 4) * np.array([[1, 0], [0, 1], [1, 1], [0, 0], [0, 1], [1, 0]])[..., None]
+    weight = (
+        t.random.standard_normal((6, 8)).astype(np.float32).reshape(6, 2, 4)
+        * np.array([[1, 0], [0, 1], [1, 1], [0, 0], [0, 1], [1, 0]])[..., None]
+    )
     dense = t.op("DENSIFY", [t.sparse(weight.reshape(6, 8).astype(np.float32), block=4)], (6, 8), "DensifyOptions")
     t.op("FULLY_CONNECTED", [t.input((3, 8)), dense, t.weight(6)], (3, 6), "FullyConnectedOptions")

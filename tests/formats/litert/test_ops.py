@@ -12,7 +12,14 @@ from fewbit.graph.load import load
 from tests.formats.litert.build import Tflite, run_hub, run_litert
 from tests.formats.litert.cases import CASES, Case
 
-DTYPES = {"float32": np.float32, "int32": np.int32, "int64": np.int64, "bool": np.bool_, "int8": np.int8, "uint8": np.uint8}
+DTYPES = {
+    "float32": np.float32,
+    "int32": np.int32,
+    "int64": np.int64,
+    "bool": np.bool_,
+    "int8": np.int8,
+    "uint8": np.uint8,
+}
 
 
 def built(case: Case, *, first: bool) -> tuple[Tflite, bytes]:
@@ -27,7 +34,7 @@ def feed_of(model: ir.Model, case: Case, seed: int = 1) -> list[np.ndarray]:
     for place, value in enumerate(model.graph.inputs):
         shape, dtype = tuple(value.shape.numpy()), value.dtype.numpy()
         low, high = case.ranges.get(place, (-3, 3))
-        if dtype == bool:
+        if dtype.kind == "b":
             feed.append(random.integers(0, 2, shape).astype(bool))
         elif dtype.kind in "iu":
             feed.append(np.asarray(random.integers(int(low), int(high) + 1, shape)).astype(dtype))
@@ -44,7 +51,9 @@ def same(got: list[np.ndarray], wanted: list[np.ndarray], tolerance: float) -> N
         assert one.dtype == two.dtype
         assert one.shape == two.shape
         if one.dtype.kind == "f":
-            np.testing.assert_allclose(one, two, rtol=tolerance, atol=tolerance * max(1.0, float(np.abs(two).max(initial=0))))
+            np.testing.assert_allclose(
+                one, two, rtol=tolerance, atol=tolerance * max(1.0, float(np.abs(two).max(initial=0)))
+            )
         else:
             np.testing.assert_array_equal(one, two)
 
@@ -65,7 +74,10 @@ def test_every_row_of_the_table_is_tested() -> None:
     used = set()
     for case in CASES.values():
         tflite, _ = built(case, first=False)
-        names = {code: name for name, code in __import__("fewbit.formats.litert.schema", fromlist=["x"]).operator_codes().items()}
+        names = {
+            code: name
+            for name, code in __import__("fewbit.formats.litert.schema", fromlist=["x"]).operator_codes().items()
+        }
         found = {names[code.builtinCode] for code in tflite.model.operatorCodes}
         assert case.op in found, case.op
         used |= found

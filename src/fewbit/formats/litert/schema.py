@@ -8,7 +8,10 @@ from typing import Any
 import onnx_ir as ir
 
 from fewbit.extras import load_extra
-from fewbit.formats.litert.kinds import IDENTIFIER as IDENTIFIER
+from fewbit.formats.litert import kinds
+
+IDENTIFIER = kinds.IDENTIFIER
+"""At byte 4 of every file."""
 
 VERSION = 3
 """Of the schema, as files state it."""
