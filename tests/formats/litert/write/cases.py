@@ -218,6 +218,13 @@ COMPUTING: dict[str, list[Case]] = {
     ],
     "Identity": [Case([node("Identity", ["x"], ["y"])], ["x:f[2,3]"], ["y:f"])],
     "Clip": [
+        Case(
+            [node("Conv", ["x", "w"], ["a"]), node("Clip", ["a", "lo", "hi"], ["y"])],
+            ["x:f[1,3,5,5]"],
+            ["y:f"],
+            {"w": 3 * w(4, 3, 3, 3), "lo": np.float32(0), "hi": np.float32(6)},
+            kernels=("CONV_2D",),
+        ),
         one("Clip", "2,3,4", constants={"lo": np.float32(0), "hi": np.float32(6)}, kernels=("RELU6",)),
         one("Clip", "2,3,4", constants={"lo": np.float32(-0.3), "hi": np.float32(0.4)}),
         one("Clip", "2,3,4", constants={"lo": np.float32(-1), "hi": np.float32(1)}),
