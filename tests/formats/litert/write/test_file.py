@@ -216,3 +216,23 @@ def test_reshaped_layouts_hold_the_same_numbers(seed: int) -> None:
         assert np.array_equal(lying, values.reshape(after).transpose(found))
     else:
         assert layout != tuple(range(len(before)))
+
+
+def test_a_tied_weight_is_in_the_file_once() -> None:
+    """An embedding that is also the last layer: the hub keeps one tensor and a Transpose, the file one buffer."""
+    table = w(50, 16)
+    source = model(
+        [
+            node("Gather", ["t", "x"], ["a"]),
+            node("Transpose", ["t"], ["u"], perm=[1, 0]),
+            node("MatMul", ["a", "u"], ["y"]),
+        ],
+        ["x:i[1,4]"],
+        ["y:f[1,4,50]"],
+        {"t": table},
+    )
+    data = write_litert(load(source))
+    assert kernels(data) == {"GATHER": 1, "FULLY_CONNECTED": 1}
+    assert data.count(table.tobytes()) == 1
+    feed = {"x": np.array([[3, 7, 1, 49]])}
+    assert relative(run_file(data, feed, "AUTO")["y"], run_model(source, feed)[0]) < 1e-5

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
+from fewbit.errors import ModelError
 from fewbit.formats.litert.rules import KERNELS
 from fewbit.formats.litert.write import write_litert
 from fewbit.graph.load import load
@@ -116,6 +117,15 @@ def test_scales_that_kernels_do_not_allow_are_requantized(build: Callable[[], on
         assert sqnr(expected, run_file(data, feed, kind)["y"]) >= LEAST[kind] - 5
     assert types_of(data) == {"float32", "int8"}
     assert kernels(data)["QUANTIZE"] > 1
+
+
+def test_sixteen_bits_are_symmetric() -> None:
+    source = nets.cnn()
+    form = quantized(source, sample(source), dtype="int16")
+    zero = next(t for t in form.graph.initializer if t.name == "r0_z")
+    zero.CopyFrom(onnx.numpy_helper.from_array(np.array(-32768, np.int16), "r0_z"))
+    with pytest.raises(ModelError, match="'r0_q' has 16 bits and the zero point -32768"):
+        write_litert(load(form))
 
 
 def test_concat_of_two_scales() -> None:
