@@ -93,7 +93,22 @@ def around_conv(op: str, *, out: str = "f", constants: dict[str, Any] | None = N
     )
 
 
-UNARY = ("Abs", "Neg", "Sign", "Floor", "Ceil", "Round", "Exp", "Sin", "Cos", "Tan", "Erf", "Reciprocal")
+UNARY = (
+    "Abs",
+    "Neg",
+    "Sign",
+    "Floor",
+    "Ceil",
+    "Round",
+    "Exp",
+    "Sin",
+    "Cos",
+    "Tan",
+    "Erf",
+    "Reciprocal",
+    "Sinh",
+    "Cosh",
+)
 ACTIVATIONS = ("Relu", "Sigmoid", "Tanh", "HardSwish", "Elu", "Celu", "Selu", "HardSigmoid", "Softplus", "Softsign")
 BINARY = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean")
 COMPARISONS = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
@@ -215,6 +230,14 @@ COMPUTING: dict[str, list[Case]] = {
         one("Cast", "x0:i[2,3]", out="f", to=1),
         Case([node("Cast", ["x"], ["a"], to=9), node("Cast", ["a"], ["y"], to=1)], ["x:f[2,3]"], ["y:f"]),
         Case([node("Cast", ["x"], ["a"], to=6), node("Cast", ["a"], ["y"], to=1)], ["x:f[2,3]"], ["y:f"]),
+    ],
+    "CastLike": [one("CastLike", "x0:i[2,3]", out="f", constants={"t": w(1)})],
+    "IsNaN": [
+        Case([node("Log", ["x"], ["a"]), node("IsNaN", ["a"], ["y"])], ["x:f[2,3]"], ["y:b"]),
+    ],
+    "Trilu": [
+        one("Trilu", "2,4,5", constants={"k": np.array(1)}),
+        one("Trilu", "4,4", upper=0),
     ],
     "Identity": [Case([node("Identity", ["x"], ["y"])], ["x:f[2,3]"], ["y:f"])],
     "Clip": [

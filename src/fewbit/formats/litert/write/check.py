@@ -10,7 +10,7 @@ _NARROW = frozenset(("int8", "uint8", "int16", "uint16", "int4", "int2", "uint4"
 _MOVES = frozenset(
     (
         *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Gather", "GatherND", "Concat"),
-        *("Expand", "Tile", "Pad", "Identity", "Where", "Cast"),
+        *("Expand", "Tile", "Pad", "Identity", "Where", "Cast", "CastLike"),
         *("QuantizeLinear", "DequantizeLinear", "Requantize", "Reinterpret"),
     )
 )
