@@ -22,7 +22,7 @@ RTOL, ATOL = 2e-3, 1e-4
 LEAST = 740
 """Of about 1640 with tensors of numbers; the rest has operators or element types that LiteRT does not have."""
 
-_FINITE = "LiteRT's own kernels clamp sums and maxima to finite numbers: -inf in a mask becomes -3.4e38, and a row of them differs"
+_FINITE = "LiteRT's own kernels clamp sums and maxima to finite numbers, -inf to -3.4e38, and a row of them differs"
 KNOWN = {
     "test_gather_negative_indices": "indices that are computed must not be negative: the interpreter refuses them",
     "test_attention_4d_with_past_and_present_qk_matmul_bias_3d_mask_causal_expanded": _FINITE,
