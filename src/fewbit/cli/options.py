@@ -18,6 +18,12 @@ ModelArg = Annotated[
         show_default=False,
     ),
 ]
+RunnableArg = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL", help="The model file: ONNX, LiteRT, or PyTorch (docs/runtimes.md).", show_default=False
+    ),
+]
 DataOpt = Annotated[
     str | None,
     typer.Option(
@@ -69,7 +75,9 @@ ExcludeOpt = Annotated[
 ]
 BaselineOpt = Annotated[
     Path | None,
-    typer.Option("--baseline", metavar="FLOAT", help="The float model to compare with.", show_default=False),
+    typer.Option(
+        "--baseline", metavar="FLOAT", help="The float model to compare with, of any format.", show_default=False
+    ),
 ]
 JsonOpt = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]

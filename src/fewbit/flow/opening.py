@@ -129,16 +129,28 @@ def is_torch(model: Any) -> bool:
 
 
 def open_models(
-    models: Sequence[Any], options: ImportOptions, data: Any = None, progress: Progress = SILENT
+    models: Sequence[Any],
+    options: ImportOptions,
+    data: Any = None,
+    progress: Progress = SILENT,
+    *,
+    to_run: bool = False,
 ) -> list[Any]:
     """PyTorch and LiteRT models as hubs that are not normalized, with the first sample of the data where an example is needed
     and none is given; all others as they are, None included. Notes of the import go to `progress`.
+
+    Args:
+        to_run: models are to run in their own runtimes: LiteRT files stay as they are too, but for one of whose signatures one
+            is asked for.
 
     Raises:
         InputError: a model that cannot be imported, or options that no model can use.
     """
     _refuse(options, *(model for model in models if model is not None))
-    opened = [_open(model, options, data) if model is not None and _comes_in(model) else model for model in models]
+    opened = []
+    for model in models:
+        stays = model is None or not _comes_in(model) or (to_run and options.signature is None and is_litert(model))
+        opened.append(model if stays else _open(model, options, data))
     for hub in opened:
         for note in import_notes(hub) if isinstance(hub, Hub) else ():
             progress.note(note)
