@@ -178,6 +178,17 @@ def test_sizes_that_only_a_shape_states() -> None:
     assert survives(t.data(), "fill")
 
 
+def test_many_copies_of_little() -> None:
+    """Each of a thousand FILLs is small enough to be computed once, and each conversion of float16 doubles a constant."""
+    t = Tflite()
+    shape, one, x = t.constant([1 << 18]), t.constant(np.float32(1)), t.input((1,))
+    filled = [t.op("FILL", [shape, one], (1 << 18,)) for _ in range(1000)]
+    half = t.constant(np.zeros(1 << 19, np.float16))
+    wide = [t.op("DEQUANTIZE", [half], (1 << 19,)) for _ in range(1000)]
+    t.outputs(*[t.op("ADD", [y, x], t.graph.tensors[y].shape, "AddOptions") for y in (*filled, *wide)])
+    assert survives(t.data(), "copies")
+
+
 def test_an_attribute_that_would_divide_by_zero() -> None:
     t = Tflite()
     t.op(
