@@ -82,6 +82,8 @@ def test_importing_loads_nothing_heavy() -> None:
     }
     assert not loaded_by("import fewbit.cli.main") & {"numpy", "onnx", "onnxruntime", "scipy", "torch", "pydantic"}
     assert not loaded_by("import fewbit.flow.quantize") & {"scipy", "torch", "tensorflow", "pandas"}
+    runtimes = {"ai_edge_litert", "flatbuffers", "onnxruntime", "torch"}
+    assert not loaded_by("import fewbit.runtimes.table, fewbit.flow.faces") & runtimes
 
 
 def test_public_names() -> None:

@@ -65,6 +65,10 @@ def test_safe_casts_are_made_and_others_refused() -> None:
     assert feeds_of([{"x": np.zeros((1, 2), np.float64)}])[0]["x"].dtype == np.float32
     ids = [InputInfo("ids", np.dtype(np.int64), (1, 2))]
     assert feeds_of([{"ids": np.zeros((1, 2), np.int32)}], inputs=ids)[0]["ids"].dtype == np.int64
+    ids = [InputInfo("ids", np.dtype(np.int32), (1, 2))]
+    assert feeds_of([{"ids": np.full((1, 2), -(2**31))}], inputs=ids)[0]["ids"].dtype == np.int32
+    with pytest.raises(DataError, match="takes int32, and the sample holds 0 to 2147483648"):
+        feeds_of([{"ids": np.array([[0, 2**31]])}], inputs=ids)
     with pytest.raises(DataError, match="takes float32, given int64"):
         feeds_of([{"x": np.zeros((1, 2), np.int64)}])
 

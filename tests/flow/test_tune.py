@@ -87,6 +87,16 @@ def test_a_loss_of_nan_ends_with_the_best_so_far(convs: Path, images: np.ndarray
     assert result.blocks[0][0] == result.blocks[0][1] and result.start == result.end
 
 
+def test_further_samples_are_learned_from_and_not_judged_by(convs: Path, images: np.ndarray) -> None:
+    plain, more = (
+        fewbit.tune(convs, images, "w2a8", epochs=1, block_updates=0, batch=8, augment=count, effort="fast")
+        for count in (0, 20)
+    )
+    assert (more.samples, more.held_back) == (plain.samples, plain.held_back) == (40, 4)
+    assert more.start == plain.start
+    assert more.losses[0] == plain.losses[0] and more.losses[1] != plain.losses[1]
+
+
 def test_samples_of_a_fixed_batch_add_up_their_gradients(tmp_path: Path, images: np.ndarray) -> None:
     def model(first: object) -> Path:
         b = Builder()
@@ -228,6 +238,8 @@ def test_the_time_limit_ends_what_the_epochs_would_not(convs: Path, images: np.n
         ({"data": np.ones((1, 3, 8, 8), np.float32)}, DataError, "at least 2 samples.*1 were given"),
         ({"time_limit": "soon"}, RecipeError, "'soon' is no duration"),
         ({"block_updates": -1}, RecipeError, "block_updates must be at least 0, given -1"),
+        ({"augment": -1}, RecipeError, "augment must be at least 0, given -1"),
+        ({"augment": 9, "loss": lambda *_: 1.0}, RecipeError, "no labels for a loss of your own"),
         ({"epochs": 0}, RecipeError, "epochs must be at least 1, given 0"),
         ({"device": "tpu"}, RecipeError, "device 'tpu' does not exist"),
         ({"resume": True}, RecipeError, "give its folder with --session"),

@@ -14,16 +14,16 @@ from fewbit.cli.options import (
     FactoryOpt,
     InputShapeOpt,
     JsonOpt,
-    ModelArg,
     PreprocessOpt,
     QuietOpt,
+    RunnableArg,
     TargetOpt,
     import_options,
 )
 
 
 def command(
-    model: ModelArg,
+    model: RunnableArg,
     baseline: BaselineOpt = None,
     data: DataOpt = None,
     target: TargetOpt = "ort-cpu",
@@ -49,7 +49,7 @@ def command(
     from fewbit.report.benchmark import render
 
     options = import_options(input_shape, dynamic, factory, allow_pickle)
-    opened, other = open_models([model, baseline], options, data, progress_for(quiet))
+    opened, other = open_models([model, baseline], options, data, progress_for(quiet), to_run=True)
     result = benchmark(
         opened,
         baseline=other,

@@ -14,15 +14,15 @@ from fewbit.cli.options import (
     InputShapeOpt,
     JsonOpt,
     LimitOpt,
-    ModelArg,
     PreprocessOpt,
     QuietOpt,
+    RunnableArg,
     import_options,
 )
 
 
 def command(
-    model: ModelArg,
+    model: RunnableArg,
     source: Annotated[
         str, typer.Option("--eval", "--data", metavar="SRC", help="Labelled samples.", show_default=False)
     ],
@@ -47,7 +47,7 @@ def command(
     from fewbit.report.evaluate import render
 
     options = import_options(input_shape, dynamic, factory, allow_pickle)
-    opened, other = open_models([model, baseline], options, source, progress_for(quiet))
+    opened, other = open_models([model, baseline], options, source, progress_for(quiet), to_run=True)
     result = evaluate(
         opened,
         source,

@@ -15,6 +15,7 @@ from fewbit.cli.options import (
     InputShapeOpt,
     JsonOpt,
     ModelArg,
+    SignatureOpt,
     TargetOpt,
     import_options,
 )
@@ -33,6 +34,7 @@ def command(
     dynamic: DynamicOpt = None,
     factory: FactoryOpt = None,
     allow_pickle: AllowPickleOpt = False,
+    signature: SignatureOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Describe a model, and what a recipe would do with every node and why."""
@@ -41,6 +43,6 @@ def command(
     from fewbit.flow.opening import open_models
     from fewbit.report.inspect import render
 
-    options = import_options(input_shape, dynamic, factory, allow_pickle)
+    options = import_options(input_shape, dynamic, factory, allow_pickle, signature)
     opened = open_models([model], options, progress=progress_for(quiet=False))[0]
     show(inspect(opened, recipe=recipe, target=target, plan=plan, exclude=exclude or ()), as_json, render)

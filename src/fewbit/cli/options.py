@@ -12,7 +12,17 @@ if TYPE_CHECKING:
 
 ModelArg = Annotated[
     Path,
-    typer.Argument(metavar="MODEL", help="The model file: ONNX, or PyTorch (docs/pytorch.md).", show_default=False),
+    typer.Argument(
+        metavar="MODEL",
+        help="The model file: ONNX, PyTorch (docs/pytorch.md) or LiteRT (docs/litert.md).",
+        show_default=False,
+    ),
+]
+RunnableArg = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL", help="The model file: ONNX, LiteRT, or PyTorch (docs/runtimes.md).", show_default=False
+    ),
 ]
 DataOpt = Annotated[
     str | None,
@@ -65,7 +75,9 @@ ExcludeOpt = Annotated[
 ]
 BaselineOpt = Annotated[
     Path | None,
-    typer.Option("--baseline", metavar="FLOAT", help="The float model to compare with.", show_default=False),
+    typer.Option(
+        "--baseline", metavar="FLOAT", help="The float model to compare with, of any format.", show_default=False
+    ),
 ]
 JsonOpt = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 QuietOpt = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
@@ -105,11 +117,25 @@ AllowPickleOpt = Annotated[
     ),
 ]
 
+SignatureOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--signature",
+        metavar="NAME",
+        show_default=False,
+        help="LiteRT: which signature or subgraph of a file with several [default: the first]",
+    ),
+]
+
 
 def import_options(
-    shapes: list[str] | None, dynamic: list[str] | None, factory: str | None, allow_pickle: bool
+    shapes: list[str] | None,
+    dynamic: list[str] | None,
+    factory: str | None,
+    allow_pickle: bool,
+    signature: str | None = None,
 ) -> ImportOptions:
-    """How PyTorch models are imported, by these options."""
+    """How models of other formats are imported, by these options."""
     from fewbit.flow.opening import ImportOptions
     from fewbit.formats.torch.texts import axes_from_texts, shapes_from_texts
 
@@ -118,4 +144,5 @@ def import_options(
         axes_from_texts(dynamic) if dynamic else None,
         factory,
         allow_pickle,
+        signature,
     )

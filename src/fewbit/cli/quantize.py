@@ -20,6 +20,7 @@ from fewbit.cli.options import (
     PreprocessOpt,
     QuietOpt,
     RecipeOpt,
+    SignatureOpt,
     TargetOpt,
     import_options,
 )
@@ -69,6 +70,7 @@ def command(
     dynamic: DynamicOpt = None,
     factory: FactoryOpt = None,
     allow_pickle: AllowPickleOpt = False,
+    signature: SignatureOpt = None,
     as_json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
@@ -80,7 +82,7 @@ def command(
 
     if save_plan is not None and not save_plan.absolute().parent.is_dir():
         raise OutputError(f"{save_plan} cannot be written: the folder {save_plan.parent} does not exist")
-    options = import_options(input_shape, dynamic, factory, allow_pickle)
+    options = import_options(input_shape, dynamic, factory, allow_pickle, signature)
     result = quantize(
         model,
         data,
@@ -101,6 +103,7 @@ def command(
         dynamic_shapes=options.dynamic_shapes,
         factory=factory,
         allow_pickle=allow_pickle,
+        signature=signature,
         progress=progress_for(quiet),
     )
     if save_plan is not None:

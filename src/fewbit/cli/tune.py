@@ -51,6 +51,15 @@ def command(
         ),
     ] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Samples an update.")] = 32,
+    augment: Annotated[
+        int,
+        typer.Option(
+            "--augment",
+            min=0,
+            metavar="N",
+            help="Further samples, made of those given: mixtures, or texts that a language model writes on.",
+        ),
+    ] = 0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the order of samples and of those held back.")] = 0,
     loss: Annotated[
         str | None,
@@ -87,6 +96,7 @@ def command(
         block_updates=block_updates,
         time_limit=time_limit,
         batch=batch,
+        augment=augment,
         seed=seed,
         loss=loss,
         session=session,

@@ -31,7 +31,7 @@ class InputInfo:
 def check_feed(feed: Mapping[str, Any], inputs: Sequence[InputInfo], index: int) -> Feed:
     """The feed with arrays of the model's dtypes.
 
-    Floats of another width and int32 for int64 are converted; nothing else is.
+    Floats of another width are converted, and int32 and int64 into each other where the numbers fit; nothing else is.
 
     Raises:
         DataError: names the sample, the input, what was wanted and what was given.
@@ -61,12 +61,18 @@ def _check_array(value: Any, info: InputInfo, index: int) -> NDArray[Any]:
         casts = {
             ("float64", "float32"),
             ("int32", "int64"),
+            ("int64", "int32"),
             ("float32", "float16"),
             ("float64", "float16"),
             ("float16", "float32"),
         }
         if (str(array.dtype), str(info.dtype)) not in casts:
             raise DataError(f"sample {index}, input {info.name!r}: the model takes {info.dtype}, given {array.dtype}")
+        if info.dtype == np.int32 and array.size and not -(2**31) <= array.min() <= array.max() < 2**31:
+            raise DataError(
+                f"sample {index}, input {info.name!r}: the model takes int32, and the sample holds {array.min()} to "
+                f"{array.max()}"
+            )
         array = array.astype(info.dtype)
     if info.shape is not None:
         fits = len(info.shape) == array.ndim and all(

@@ -12,7 +12,7 @@ from fewbit.data import DataSource, InputInfo, open_source
 from fewbit.errors import DataError, RecipeError
 from fewbit.graph.hub import Hub
 from fewbit.runtimes.cpu import cpu_features
-from fewbit.runtimes.onnxruntime import NUMPY_TYPES, OrtSession
+from fewbit.runtimes.session import Session
 from fewbit.targets import Target, for_machine, get_target
 
 NAMED = 5  # layers in a note; the plan names all
@@ -32,11 +32,8 @@ def hub_inputs(hub: Hub) -> list[InputInfo]:
     return [InputInfo(info.name, info.dtype, info.shape) for info in hub.inputs]
 
 
-def session_inputs(session: OrtSession) -> list[InputInfo]:
-    return [
-        InputInfo(name, np.dtype(NUMPY_TYPES[kind]) if kind in NUMPY_TYPES else None, tuple(shape))
-        for name, (kind, shape) in session.input_shapes().items()
-    ]
+def session_inputs(session: Session) -> list[InputInfo]:
+    return [InputInfo(name, dtype, tuple(shape)) for name, (dtype, shape) in session.input_shapes().items()]
 
 
 def no_samples(purpose: str) -> RecipeError:
@@ -77,7 +74,7 @@ def synthetic_feed(
     return feed
 
 
-def finite_feed(inputs: list[InputInfo], session: OrtSession) -> dict[str, np.ndarray[Any, Any]]:
+def finite_feed(inputs: list[InputInfo], session: Session) -> dict[str, np.ndarray[Any, Any]]:
     """A synthetic feed for which a model gives numbers, if one of two does: a mask of zeros leaves nothing to average, and
     an index of one may not exist."""
     for integer in (0, 1):

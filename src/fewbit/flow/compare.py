@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from fewbit.errors import ModelError
-from fewbit.flow.common import samples_for, session_inputs
+from fewbit.flow.faces import in_layout_of, own_feed, samples_for_all
+from fewbit.flow.layers import Step, layers_of
 from fewbit.flow.opening import ImportOptions, on_disk, open_models
-from fewbit.graph.hub import Hub
-from fewbit.graph.load import load
-from fewbit.graph.shapes import infer_shapes
 from fewbit.measure.compare import OutputComparison
 from fewbit.progress import SILENT, Progress
-from fewbit.runtimes.onnxruntime import open_session
+from fewbit.runtimes.table import open_model
 
 DEFAULT_SAMPLES = 8
+_QUANTIZED = "the quantized model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,29 +66,27 @@ def compare(
 ) -> CompareResult:
     """Run both models on the same samples and compare outputs and all inner values that share a name.
 
-    Each is a path, or a model in memory. Inner names are kept by `fewbit quantize --keep-names`; without them only the
-    outputs can be compared.
+    Each is a path, ONNX or LiteRT, or a model in memory. Inner names are kept by `fewbit quantize --keep-names`; without them
+    only the outputs can be compared. Outputs are those of the runtimes as they run the files; inner values are computed by
+    ONNX Runtime without optimization and by LiteRT without XNNPACK, for fused kernels do not show them.
 
     Raises:
-        InputError: wrong models or data; models with different outputs.
+        InputError: wrong models or data; models whose inputs or outputs do not match.
     """
-    float_model, quantized = open_models([float_model, quantized], ImportOptions(), data)
+    float_model, quantized = open_models([float_model, quantized], ImportOptions(), data, to_run=True)
     with on_disk(float_model) as left_path, on_disk(quantized) as right_path:
-        real, other = open_session(left_path), open_session(right_path)
-    if real.outputs != other.outputs:
-        raise ModelError(
-            f"the models have different outputs, {', '.join(real.outputs)} and {', '.join(other.outputs)}: "
-            "compare a model with its own quantized form"
-        )
-    source = samples_for(
-        data, session_inputs(real), limit=limit or DEFAULT_SAMPLES, preprocess=preprocess, purpose="comparison"
+        sessions = {label: open_model(p) for label, p in (("the float model", left_path), (_QUANTIZED, right_path))}
+    source, (real, other), notes = samples_for_all(
+        sessions, data, limit=limit or DEFAULT_SAMPLES, preprocess=preprocess, purpose="comparison"
     )
     # The hub's form of the float model is what was quantized: names of fused nodes agree with it.
-    left, right = load(float_model), load(quantized, normalize=False)
-    infer_shapes(right.model)  # the types of inner values are not stored
-    names = [name for name in _common(left, right) if name not in real.outputs]
-    notes = [] if names else ["the quantized model has no inner names: quantize with --keep-names to see the layers"]
-    sessions = _tapped(left, names), _tapped(right, names)
+    left, right = layers_of(float_model, normalize=True), layers_of(quantized, normalize=False)
+    names = [name for name in left.names if name in set(right.names)]
+    looks = [(s, x.watch(names)) for s, x in ((real, left), (other, right))] if names else []
+    if not names:
+        notes.append(
+            "the models share no names of inner values: only outputs are compared (fewbit quantize --keep-names keeps them)"
+        )
     outputs = [OutputComparison(name) for name in real.outputs]
     layers = {name: OutputComparison(name) for name in names}
     samples = 0
@@ -95,45 +94,40 @@ def compare(
         for feed in source.feeds():
             samples += 1
             for comparison, a, b in zip(outputs, real.run(feed), other.run(feed), strict=True):
+                if a.shape != b.shape:
+                    raise ModelError(
+                        f"output {comparison.name} has shape {b.shape} in {_QUANTIZED}, {a.shape} in float"
+                    )
                 comparison.update(a, b)
-            if names:
-                for name, a, b in zip(names, *(s.run(feed) for s in sessions), strict=True):
-                    layers[name].update(a, b)
+            if looks:
+                _update(layers, *(look(own_feed(session, feed)) for session, look in looks))
             advance(1)
-    return CompareResult(outputs, _order(left, layers), samples, notes)
+    seen = {name: comparison for name, comparison in layers.items() if comparison.samples}
+    return CompareResult(outputs, _order(left.steps, seen), samples, notes)
 
 
-def _common(left: Hub, right: Hub) -> list[str]:
-    """Float values that nodes of both models make under one name, in the order of the float model."""
-    import onnx_ir as ir
-
-    made = {str(o.name) for node in right.nodes() for o in node.outputs if o.dtype == ir.DataType.FLOAT}
-    ours = [str(o.name) for node in left.nodes() for o in node.outputs if o.dtype == ir.DataType.FLOAT]
-    return [name for name in ours if name in made]
-
-
-def _tapped(hub: Hub, names: Sequence[str]) -> Any:
-    copy = hub.clone()
-    values = {str(v.name): v for v in copy.values()}
-    copy.graph.outputs.clear()
-    copy.graph.outputs.extend(values[name] for name in names)
-    # Unoptimized: a fused node would not make the value, and the arithmetic is that of the QDQ graph.
-    return open_session(copy.model, optimize=False) if names else None
+def _update(
+    layers: Mapping[str, OutputComparison], real: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]
+) -> None:
+    for name, comparison in layers.items():
+        if name in real and name in other:
+            b = in_layout_of(real[name], other[name])
+            if b is not None:
+                comparison.update(real[name], b)
 
 
-def _order(hub: Hub, layers: dict[str, OutputComparison]) -> list[LayerComparison]:
+def _order(steps: Sequence[Step], layers: Mapping[str, OutputComparison]) -> list[LayerComparison]:
     known: dict[str, float] = {}
     result = []
-    for node in hub.nodes():
-        before = [known[str(v.name)] for v in node.inputs if v is not None and str(v.name) in known]
-        for output in node.outputs:
-            name = str(output.name)
+    for step in steps:
+        before = [known[name] for name in step.reads if name in known]
+        for name in step.makes:
             if name in layers:
                 comparison = layers[name]
                 known[name] = comparison.sqnr
                 lost = min(before) - comparison.sqnr if before else None
                 finite = lost is not None and abs(lost) < 1e3
-                result.append(LayerComparison(str(node.name), node.op_type, comparison, lost if finite else None))
+                result.append(LayerComparison(step.node, step.op, comparison, lost if finite else None))
             elif before:
                 known[name] = min(before)
     return result

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fewbit.errors import RecipeError
-from fewbit.flow.common import samples_for, session_inputs
+from fewbit.flow.faces import same_inputs, samples_for_all
 from fewbit.flow.opening import ImportOptions, on_disk, open_models
 from fewbit.measure.metrics import Metric, resolve_metric
 from fewbit.progress import SILENT, Progress
-from fewbit.runtimes.onnxruntime import open_session
+from fewbit.runtimes.session import Session
+from fewbit.runtimes.table import open_model
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluateResult:
     """The metric of a model, and of the baseline if there is one.
 
-    change: value - baseline. lost: how much worse than the baseline, positive is worse, in the metric's own unit.
+    change: value - baseline. lost: how much worse than the baseline, positive is worse, in the metric's own unit. notes: in
+    what the two models, or the samples, have other names or layouts.
     """
 
     metric: str
@@ -30,6 +32,7 @@ class EvaluateResult:
     points: bool
     samples: int
     seconds: float
+    notes: Sequence[str] = ()
 
     @property
     def change(self) -> float | None:
@@ -52,6 +55,7 @@ class EvaluateResult:
             "points": self.points,
             "samples": self.samples,
             "seconds": self.seconds,
+            "notes": list(self.notes),
         }
 
 
@@ -69,10 +73,11 @@ def evaluate(
     """Run a model over labelled samples and compute a metric.
 
     Args:
-        model: path of a model file, or a model in memory, float or quantized; a PyTorch module by way of `fewbit.load`.
+        model: path of a model file (ONNX, LiteRT), or a model in memory, float or quantized; a PyTorch module by way of
+            `fewbit.load`. What a LiteRT file stores as integers is seen in real numbers.
         data: labelled samples (docs/data.md).
         metric: a built-in name, `FILE.py:NAME(...)`, or a callable (outputs, labels) -> value.
-        baseline: a float model to evaluate on the same samples; metrics of fidelity compare with its outputs.
+        baseline: a float model, of any format, to evaluate on the same samples; metrics of fidelity compare with its outputs.
         limit: use the first so many samples.
         threads: of the runtime, 0 for its own choice.
 
@@ -83,14 +88,21 @@ def evaluate(
     chosen = resolve_metric(metric)
     if chosen.against == "baseline" and baseline is None:
         raise RecipeError(f"metric {chosen.name} compares with the float model: give --baseline")
-    model, baseline = open_models([model, baseline], ImportOptions(), data)
-    with on_disk(model) as path:
-        session = open_session(path, threads=threads)
-    reference = None
-    if baseline is not None:
-        with on_disk(baseline) as path:
-            reference = open_session(path, threads=threads)
-    source = samples_for(data, session_inputs(session), limit=limit, preprocess=preprocess, purpose="evaluation")
+    model, baseline = open_models([model, baseline], ImportOptions(), data, to_run=True)
+    sessions: dict[str, Session] = {}
+    for label, opened in (("the model", model), ("the baseline", baseline)):
+        if opened is not None:
+            with on_disk(opened) as path:
+                sessions[label] = open_model(path, threads=threads)
+    source, (session, *others), notes = samples_for_all(
+        sessions,
+        data,
+        limit=limit,
+        preprocess=preprocess,
+        purpose="evaluation",
+        outputs=not same_inputs([*sessions.values()]),  # a metric reads those that it knows
+    )
+    reference = others[0] if others else None
     outputs, real, labels = [], [], []
     with progress.task("evaluating", source.count) as advance:
         for sample in source:
@@ -105,5 +117,12 @@ def evaluate(
         value = chosen(outputs, labels)
         base = chosen(real, labels) if reference is not None else None
     return EvaluateResult(
-        chosen.name, value, base, chosen.higher_is_better, chosen.points, len(outputs), time.perf_counter() - started
+        chosen.name,
+        value,
+        base,
+        chosen.higher_is_better,
+        chosen.points,
+        len(outputs),
+        time.perf_counter() - started,
+        notes,
     )

@@ -130,12 +130,13 @@ def quantize(
     dynamic_shapes: Any = None,
     factory: str | Callable[[], Any] | None = None,
     allow_pickle: bool = False,
+    signature: str | None = None,
     progress: Progress = SILENT,
 ) -> QuantizeResult:
     """Quantize a trained float model and check the result in the runtime.
 
     Args:
-        model: path of a model file, or a model in memory: ONNX, or PyTorch (docs/pytorch.md).
+        model: path of a model file, or a model in memory: ONNX, PyTorch (docs/pytorch.md), or a LiteRT file (docs/litert.md).
         data: calibration samples: a path, `FILE.py:NAME(...)`, arrays or an iterable of feeds (docs/data.md). Recipes
             without static activation ranges do not need any. `"synthetic"`: there are none, and some are made for this model
             (docs/synthetic.md); plan and result say so.
@@ -155,13 +156,14 @@ def quantize(
         verify: load and run the result, and compare it with the float model.
         example_inputs, dynamic_shapes, factory, allow_pickle: how a PyTorch model is imported; see `fewbit.load`. Without
             example inputs the first sample of the data serves.
+        signature: which one of a LiteRT file; see `fewbit.load`.
 
     Raises:
         InputError: the model, data, recipe or output is wrong; says what and how to mend it. No file is left.
         VerificationError: the runtime does not do what the plan says. No file is left.
     """
     started = time.perf_counter()
-    importing = ImportOptions(example_inputs, dynamic_shapes, factory, allow_pickle)
+    importing = ImportOptions(example_inputs, dynamic_shapes, factory, allow_pickle, signature)
     hub = load(open_models([model], importing, None if is_synthetic(data) else data)[0])
     check_float(hub, model)
     chosen, level = target_for(target), effort_named(effort)

@@ -134,6 +134,7 @@ def tune(
     block_updates: int | None = None,
     time_limit: str | float | None = None,
     batch: int = 32,
+    augment: int = 0,
     seed: int = 0,
     loss: str | Callable[..., Any] | None = None,
     session: str | Path | None = None,
@@ -158,6 +159,8 @@ def tune(
         time_limit: seconds, or `90s`, `15m`, `1.5h`, for everything: what fits is trained. The result then depends on the
             speed of the machine. With resume it is what this call may take, whatever was spent before.
         batch: samples an update. Those of models whose first axis is fixed run one by one, and their gradients add up.
+        augment: so many further samples to learn from, made of those that are given: mixtures of inputs of floats, texts that
+            a language model writes on.
         loss: instead of distillation, a callable or `FILE.py:NAME`: (outputs, float outputs, labels) → one number, with
             torch tensors by output name and the labels that the source yielded.
         session: a folder for checkpoints after every block and epoch. resume: go on from the one that is there.
@@ -174,8 +177,13 @@ def tune(
     for name, value in (("batch", batch), ("epochs", epochs)):
         if value is not None and value < 1:
             raise RecipeError(f"{name} must be at least 1, given {value}")
-    if block_updates is not None and block_updates < 0:
-        raise RecipeError(f"block_updates must be at least 0, given {block_updates}")
+    for name, value in (("block_updates", block_updates), ("augment", augment)):
+        if value is not None and value < 0:
+            raise RecipeError(f"{name} must be at least 0, given {value}")
+    if augment and loss is not None:
+        raise RecipeError(
+            f"augment {augment}: further samples have no labels for a loss of your own; leave one of the two out"
+        )
     level = effort_named(effort)
     hub = load(open_models([model], ImportOptions(), None if is_synthetic(data) else data)[0])
     quantized = find_quantization(hub)
@@ -197,6 +205,7 @@ def tune(
     wanted = Recipe.get(recipe).excluding(exclude)
 
     from fewbit.torchgraph import training
+    from fewbit.torchgraph.augment import augment as augment_samples
 
     place = training.device_for(device)
     folder = _session(session, resume)
@@ -208,6 +217,7 @@ def tune(
         "batch": batch,
         "epochs": epochs,
         "block_updates": block_updates,
+        "augment": augment,
         "seed": seed,
         "effort": effort,
     }
@@ -219,6 +229,8 @@ def tune(
         identity["samples"] = samples.fingerprint()
         start = _start(job, wanted, chosen, source, level, threads, resume)
         train, held = training.split(len(samples), _HELD_BACK, seed)
+        given = len(samples)
+        train += augment_samples(hub, samples, train, augment, seed, progress, threads)
         graph = training.prepare(hub, start, place)
         judged = training.loss_for(hub, samples, _user_loss(loss))
         course, blocks = _train(job, graph, samples, train, held, judged)
@@ -245,7 +257,7 @@ def tune(
     if course.stopped:
         job.notes.append(f"training ended after {course.epoch} epochs: {course.stopped}; the best state is kept")
     return TuneResult(
-        result, before, after, course.losses, blocks, len(samples), len(held), job.notes, time.monotonic() - started
+        result, before, after, course.losses, blocks, given, len(held), job.notes, time.monotonic() - started
     )
 
 

@@ -53,20 +53,20 @@ def decisions(hub: Hub) -> set[str]:
     return found
 
 
-def next_tokens(hub: Hub) -> set[str]:
-    """The graph outputs that are scores of the next token: a dense layer as wide as the table that numbers given
-    to the graph pick rows of."""
+def next_tokens(hub: Hub) -> dict[str, str]:
+    """The graph outputs that are scores of the next token, each with the input that holds the tokens: a dense layer as wide as
+    the table of which that input picks rows."""
     inputs = set(hub.graph.inputs)
-    widths = {
-        weight.shape[weight.out_axis]
+    tokens = {
+        weight.shape[weight.out_axis]: str(node.inputs[1].name)  # type: ignore[union-attr]
         for node in hub.nodes()
         if node.op_type == "Gather" and node.inputs[1] in inputs and (weight := weight_of(node)) is not None
     }
-    found = set()
+    found = {}
     for value in hub.graph.outputs:
         node, shape = value.producer(), hub.shape(value)
-        if node is not None and shape and len(shape) > 2 and shape[-1] in widths and _is_head(node):
-            found.add(str(value.name))
+        if node is not None and shape and len(shape) > 2 and shape[-1] in tokens and _is_head(node):
+            found[str(value.name)] = tokens[shape[-1]]  # type: ignore[index]
     return found
 
 

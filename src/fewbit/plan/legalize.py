@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from fewbit.core.ranges.through import FUNCTIONS
-from fewbit.graph.facts import find_patterns, fused_activation
+from fewbit.graph.facts import clip_bounds, find_patterns
 from fewbit.graph.hub import Hub
 from fewbit.plan.plan import NodePlan, SitePlan
 from fewbit.plan.wiring import data_inputs
@@ -14,14 +14,13 @@ from fewbit.plan.wiring import data_inputs
 
 def legalize(hub: Hub, plans: Mapping[str, NodePlan], sites: Mapping[str, SitePlan]) -> dict[str, SitePlan]:
     """The sites with the bounds of absorbed activations and the channel axis that their readers use."""
-    result = dict(sites)
+    result, by_name = dict(sites), {str(node.name): node for node in hub.nodes()}
     for node in hub.nodes():
         plan = plans[str(node.name)]
-        if plan.absorbs:
-            activation = fused_activation(node)
-            if activation is not None:
-                name = str(activation.node.outputs[0].name)
-                result[name] = replace(result[name], bounds=(float(activation.lo), float(activation.hi)))
+        bounds = clip_bounds(by_name[plan.absorbs]) if plan.absorbs else None
+        if plan.absorbs and bounds is not None:
+            name = str(by_name[plan.absorbs].outputs[0].name)
+            result[name] = replace(result[name], bounds=bounds)
         for value in data_inputs(node):
             name = str(value.name)
             if name in result and result[name].channel_axis is None and result[name].site.kind == "edge":

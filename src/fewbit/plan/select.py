@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from fewbit.graph.facts import fused_activation
+from fewbit.graph.facts import bias_add, fused_activation
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
 from fewbit.plan.plan import NodePlan
@@ -196,26 +196,37 @@ def _forward(
             plans[str(node.name)] = _follow(hub, node, settings[str(node.name)], target, integers, liftable)
         plan = plans[str(node.name)]
         if plan.form == "integer" and target.rule(node.op_type).output != "never":
-            activation = fused_activation(node)
-            if (
-                activation is not None
-                and activation.node.op_type in target.fused_activations
-                and activation.lo <= 0.0 <= activation.hi
-                and settings[str(activation.node.name)].compute != "float"
-            ):
-                plans[str(node.name)] = replace(plan, absorbs=activation.node.name)
-                plans[str(activation.node.name)] = NodePlan(
-                    str(activation.node.name),
-                    activation.node.op_type,
-                    "absorbed",
-                    f"the saturation of {node.name}'s output does it",
-                )
-                integers.add(activation.node.outputs[0])
+            last = _absorb(node, plans, settings, target)
+            if last is not node:
+                plans[str(node.name)] = replace(plan, absorbs=str(last.name))
+                integers.add(last.outputs[0])
             elif quantizes_output(node, plans, target):
                 integers.add(node.outputs[0])
         elif plan.form == "passthrough":
             inputs = data_inputs(node)
             (integers if any(v in integers for v in inputs) else liftable).update(node.outputs)
+
+
+def _absorb(node: ir.Node, plans: dict[str, NodePlan], settings: Mapping[str, Setting], target: Target) -> ir.Node:
+    """The last of the nodes that the kernel of an integer node does with it, itself where there is no other: the bias that
+    follows a MatMul, then an activation function. Their plans say so."""
+
+    def absorbed(other: ir.Node, why: str) -> ir.Node:
+        plans[str(other.name)] = NodePlan(str(other.name), other.op_type, "absorbed", why)
+        return other
+
+    last, add = node, bias_add(node)
+    if add is not None and settings[str(add.name)].compute != "float":
+        last = absorbed(add, f"the kernel of {node.name} adds it as its bias")
+    activation = fused_activation(last)
+    if (
+        activation is not None
+        and activation.node.op_type in target.fused_activations
+        and activation.lo <= 0.0 <= activation.hi
+        and settings[str(activation.node.name)].compute != "float"
+    ):
+        last = absorbed(activation.node, f"the saturation of {node.name}'s output does it")
+    return last
 
 
 def _follow(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 
 def render(data: dict[str, Any]) -> RenderableType:
@@ -20,7 +21,7 @@ def render(data: dict[str, Any]) -> RenderableType:
         verdict = "better" if data["lost"] < 0 else "worse" if data["lost"] > 0 else "no change"
         table.add_row("change", "none" if data["lost"] == 0 else f"{change:+.2f}{unit} ({verdict})")
     table.add_row("samples", str(data["samples"]))
-    return table
+    return Group(table, *[Text(f"note: {note}") for note in data["notes"]])
 
 
 def _value(value: float, points: bool) -> str:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fewbit.errors import DataError, ModelError
+from fewbit.runtimes.session import Ends, Feed, Outputs, one_line
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-Feed = Mapping[str, NDArray[Any]]
-Outputs = list[NDArray[Any]]
 
 NAME = "onnxruntime"
 
@@ -55,11 +53,17 @@ class OrtSession:
         except KeyError as error:
             raise DataError(f"input {error} is missing from the sample; the model wants {self.inputs}") from error
         except failures as error:
-            raise DataError(f"ONNX Runtime cannot run the model on this sample: {_one_line(error)}") from error
+            raise DataError(f"ONNX Runtime cannot run the model on this sample: {one_line(error)}") from error
 
-    def input_shapes(self) -> dict[str, tuple[str, list[int | str | None]]]:
-        """(ONNX Runtime's type name, shape) of every input."""
-        return {i.name: (i.type, list(i.shape)) for i in self._session.get_inputs()}
+    def timed(self, feed: Feed) -> Callable[[], object]:
+        """One run on this feed."""
+        return partial(self.run, feed)
+
+    def input_shapes(self) -> Ends:
+        return _ends(self._session.get_inputs())
+
+    def output_shapes(self) -> Ends:
+        return _ends(self._session.get_outputs())
 
 
 def open_session(
@@ -123,7 +127,7 @@ def open_session(
         return OrtSession(onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"]))
     except failures as error:
         name = model if isinstance(model, (str, Path)) else "the model"
-        raise ModelError(f"ONNX Runtime {onnxruntime.__version__} cannot load {name}: {_one_line(error)}") from error
+        raise ModelError(f"ONNX Runtime {onnxruntime.__version__} cannot load {name}: {one_line(error)}") from error
 
 
 def executed_graph(model: str | Path) -> list[tuple[str, str, str]]:
@@ -137,17 +141,22 @@ def executed_graph(model: str | Path) -> list[tuple[str, str, str]]:
         return [(node.name or "", node.domain, node.op_type) for node in optimized.graph.all_nodes()]
 
 
+def preload() -> None:
+    """Import the runtime."""
+    import onnxruntime  # noqa: F401
+
+
 def version() -> str:
     import onnxruntime
 
     return str(onnxruntime.__version__)
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:400]
+def _ends(nodes: Any) -> Ends:
+    return {n.name: (np.dtype(_NUMPY_TYPES[n.type]) if n.type in _NUMPY_TYPES else None, list(n.shape)) for n in nodes}
 
 
-NUMPY_TYPES = {
+_NUMPY_TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fewbit.errors import DataError, VerificationError
 from fewbit.measure.answers import Views
 from fewbit.measure.compare import OutputComparison
-from fewbit.runtimes.onnxruntime import Feed, OrtSession, Outputs, executed_graph
+from fewbit.runtimes.execution import ExecutedOp, Execution, Kernels
+from fewbit.runtimes.onnxruntime import executed_graph
+from fewbit.runtimes.session import Feed, Outputs, Session
 
 # What the optimized graph of ONNX Runtime calls the kernels of heavy ops that compute in float.
 _FLOAT_KERNELS = {
@@ -56,28 +56,11 @@ _INTEGER_KERNELS = {
 _CONVERSIONS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 
 
-@dataclass(frozen=True, slots=True)
-class Kernels:
-    """Counts of the kernels that execute, in groups."""
-
-    integer: Mapping[str, int]
-    float_heavy: Mapping[str, int]
-    conversions: Mapping[str, int]
-    other: Mapping[str, int]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "integer": dict(self.integer),
-            "float_heavy": dict(self.float_heavy),
-            "conversions": dict(self.conversions),
-            "other": dict(self.other),
-        }
-
-
-def kernels(model: str | Path) -> Kernels:
-    """The kernels that ONNX Runtime executes for a model."""
+def execution(model: str | Path) -> Execution:
+    """What ONNX Runtime executes for a model, as the graph that it optimized says."""
+    ops = [op for _, _, op in executed_graph(model)]
     groups: dict[str, Counter[str]] = {name: Counter() for name in ("integer", "float_heavy", "conversions", "other")}
-    for _, _, op in executed_graph(model):
+    for op in ops:
         if op in _INTEGER_KERNELS:
             groups["integer"][op] += 1
         elif op in _FLOAT_KERNELS:
@@ -86,14 +69,21 @@ def kernels(model: str | Path) -> Kernels:
             groups["conversions"][op] += 1
         else:
             groups["other"][op] += 1
-    return Kernels(**{name: dict(counts.most_common()) for name, counts in groups.items()})
+    found = Kernels(**{name: dict(counts.most_common()) for name, counts in groups.items()})
+    return Execution([ExecutedOp(op, "ONNX Runtime", "", count) for op, count in Counter(ops).items()], found)
 
 
-def check_fallbacks(found: Kernels, float_expected: Mapping[str, int]) -> None:
+def kernels(model: str | Path) -> Kernels:
+    """The kernels that ONNX Runtime executes for a model."""
+    return execution(model).kernels
+
+
+def check_fallbacks(found: Kernels, float_expected: Mapping[str, int], runtime: str = "ONNX Runtime") -> None:
     """The runtime must not have put a planned integer node back to float.
 
     Args:
         float_expected: how many nodes of each heavy op the plan leaves in float arithmetic.
+        runtime: how the message calls it.
 
     Raises:
         VerificationError: more float kernels than the plan says.
@@ -104,13 +94,13 @@ def check_fallbacks(found: Kernels, float_expected: Mapping[str, int]) -> None:
         planned = sum(float_expected.get(op, 0) for op in group)
         if executed > planned:
             raise VerificationError(
-                f"ONNX Runtime runs {executed} {'/'.join(group)} in float where the plan has {planned}: it did not fuse "
+                f"{runtime} runs {executed} {'/'.join(group)} in float where the plan has {planned}: it did not fuse "
                 f"the others; report this model, or leave them in float with --exclude {group[0]}"
             )
 
 
 def compare_outputs(
-    real: OrtSession, quantized: OrtSession, feeds: Iterable[Feed], views: Views | None = None
+    real: Session, quantized: Session, feeds: Iterable[Feed], views: Views | None = None
 ) -> list[OutputComparison]:
     """Every output of the quantized model against the float one, as `views` show it.
 
@@ -121,7 +111,7 @@ def compare_outputs(
 
 
 def compare_with(
-    names: Iterable[str], wanted: Iterable[tuple[Feed, Outputs]], quantized: OrtSession, views: Views | None = None
+    names: Iterable[str], wanted: Iterable[tuple[Feed, Outputs]], quantized: Session, views: Views | None = None
 ) -> list[OutputComparison]:
     """As `compare_outputs`, with the float outputs of each feed given, in the order of their names."""
     comparisons = [OutputComparison(name) for name in names]

@@ -14,7 +14,7 @@ class RuntimeContract:
     """Inherit, give a fixture `model` (a path), `open(model)` and `feed()`; pytest runs the rest."""
 
     def open(self, model: Path) -> Any:
-        """A session with `inputs`, `outputs` and `run(feed) -> list of arrays`."""
+        """A session (`fewbit.runtimes.session.Session`)."""
         raise NotImplementedError
 
     def feed(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -26,6 +26,23 @@ class RuntimeContract:
         outputs = session.run(self.feed())
         assert len(outputs) == len(session.outputs) > 0
         assert all(isinstance(output, np.ndarray) and np.isfinite(output).all() for output in outputs)
+
+    def test_tells_its_ends(self, model: Path) -> None:
+        session, feed = self.open(model), self.feed()
+        ends = session.input_shapes()
+        assert list(ends) == list(session.inputs) and list(session.output_shapes()) == list(session.outputs)
+        for name, array in feed.items():
+            dtype, shape = ends[name]
+            assert dtype == array.dtype
+            assert all(not isinstance(n, int) or n == m for n, m in zip(shape, array.shape, strict=True))
+
+    def test_can_be_timed(self, model: Path) -> None:
+        session, feed = self.open(model), self.feed()
+        run = session.timed(feed)
+        run(), run()
+        before = session.run(feed)
+        run()
+        assert all(np.array_equal(a, b) for a, b in zip(before, session.run(feed), strict=True))
 
     def test_is_deterministic_and_keeps_the_feed(self, model: Path) -> None:
         session, feed = self.open(model), self.feed()

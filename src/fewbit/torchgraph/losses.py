@@ -32,7 +32,7 @@ class Distillation:
     """
 
     def __init__(self, hub: Hub, power: Mapping[str, float]) -> None:
-        squashed, scores = squashed_outputs(hub), decisions(hub) | next_tokens(hub)
+        squashed, scores = squashed_outputs(hub), decisions(hub) | next_tokens(hub).keys()
         self._losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
         for output in hub.outputs:
             name = output.name

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fewbit.data import DataSource
@@ -16,13 +18,13 @@ from fewbit.graph.hub import Hub
 from fewbit.graph.save import is_large
 from fewbit.plan.plan import Plan
 from fewbit.progress import Progress
-from fewbit.runtimes.onnxruntime import OrtSession, open_session
+from fewbit.runtimes.onnxruntime import Feed, OrtSession, open_session
 from fewbit.torchgraph.distill import TARGET
 from fewbit.torchgraph.losses import Distillation, Loss, checked
 from fewbit.torchgraph.quantized import QuantizedGraph
 from fewbit.torchgraph.samples import Samples, split, stackable
 
-__all__ = ["device_for", "gather", "loss_for", "prepare", "runtime_loss", "split", "threads"]
+__all__ = ["device_for", "float_session", "gather", "keep", "loss_for", "prepare", "runtime_loss", "split", "threads"]
 
 _DEVICES = ("auto", "cpu", "cuda")
 
@@ -60,32 +62,44 @@ def gather(hub: Hub, source: DataSource, memory: int, progress: Progress, runtim
     Raises:
         DataError: a sample for which the float model gives NaN or infinity.
     """
-    real: object = hub.path if is_large(hub.model) and hub.path is not None else hub.model
-    session = open_session(real, threads=runtime_threads)  # type: ignore[arg-type]
+    session = float_session(hub, runtime_threads)
     samples = Samples(memory, stacked=stackable(hub))
     squares: dict[str, tuple[float, int]] = {}
     try:
         with progress.task("outputs of the float model", source.count) as advance:
-            for index, (feed, label) in enumerate(source):
-                outputs = dict(zip(session.outputs, session.run(feed), strict=True))
-                for name, array in outputs.items():
-                    if array.dtype.kind != "f":
-                        continue
+            for feed, label in source:
+                for name, array in keep(session, samples, feed, label).items():
                     total, count = squares.get(name, (0.0, 0))
                     squares[name] = total + float(np.square(array, dtype=np.float64).sum()), count + array.size
-                    if not np.isfinite(squares[name][0]):
-                        raise DataError(
-                            f"sample {index}: the float model gives NaN or infinity at output {name}; leave it out"
-                        )
-                samples.add(feed, label)
-                for name, array in outputs.items():
-                    samples.set(TARGET + name, index, array)
                 advance(1)
         samples.check()
         samples.power = {name: total / max(count, 1) for name, (total, count) in squares.items()}
         yield samples
     finally:
         samples.close()
+
+
+def float_session(hub: Hub, runtime_threads: int) -> OrtSession:
+    """The float model in the runtime."""
+    real: object = hub.path if is_large(hub.model) and hub.path is not None else hub.model
+    return open_session(real, threads=runtime_threads)  # type: ignore[arg-type]
+
+
+def keep(session: OrtSession, samples: Samples, feed: Feed, label: Any = None) -> dict[str, NDArray[Any]]:
+    """Add a sample with what the float model gives for it; returns its float outputs.
+
+    Raises:
+        DataError: it gives NaN or infinity.
+    """
+    index = len(samples)
+    outputs = dict(zip(session.outputs, session.run(feed), strict=True))
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise DataError(f"sample {index}: the float model gives NaN or infinity at output {name}; leave it out")
+    samples.add(feed, label)
+    for name, array in outputs.items():
+        samples.set(TARGET + name, index, array)
+    return {name: array for name, array in outputs.items() if array.dtype.kind == "f"}
 
 
 def prepare(hub: Hub, plan: Plan, device: torch.device) -> QuantizedGraph:

@@ -20,6 +20,11 @@ NAME = "fold_constants"
 MAX_GROWTH = 1 << 20
 """Bytes by which the result of a node may exceed its inputs."""
 
+_MOST_IN_ALL = 256 << 20
+_MOST_TIMES = 4
+"""What all results may take: so many bytes, and so many times those of the model's own constants. A file of a megabyte can
+ask for thousands of tensors of `MAX_GROWTH`."""
+
 _READ_AT_MOST = 64 << 20
 """Bytes of an external constant that folding reads; larger ones stay in their file."""
 
@@ -40,15 +45,22 @@ class _CannotRunError(Exception):
 
 
 def apply(hub: Hub, *, always: bool = False) -> list[RuleOutcome]:
-    """always: whatever the size of the result, and weights come untied: for formats whose runtimes fold nothing."""
+    """always: whatever the size of a result that is known, and weights come untied: for formats whose runtimes fold nothing."""
     nodes: list[ir.Node] = []
     known: dict[ir.Value, int] = {}
     outcomes = []
+    stored = sum(v.const_value.nbytes for v in hub.graph.initializers.values() if v.const_value)
+    most = _MOST_IN_ALL + _MOST_TIMES * max(stored - hub.folded_bytes, 0)
     for node in hub.nodes():
         if not _is_constant(node, known):
             continue
-        obstacle = None if always and _makes_tensors(node) else _obstacle(hub, node, known)
+        result = sum(max(_bytes(output), 0) for output in node.outputs)
+        sized = all(_bytes(output) >= 0 for output in node.outputs if output.name)
+        obstacle = None if always and sized and _makes_tensors(node) else _obstacle(hub, node, known)
+        if obstacle is None and hub.folded_bytes + result > most:
+            obstacle = f"its {result} bytes and those of nodes before it are more than {most}"
         if obstacle is None:
+            hub.folded_bytes += result
             nodes.append(node)
             known.update({output: _bytes(output) for output in node.outputs})
         else:
