@@ -45,7 +45,7 @@ class _CannotRunError(Exception):
 
 
 def apply(hub: Hub, *, always: bool = False) -> list[RuleOutcome]:
-    """always: whatever the size of a result that is known, and weights come untied: for formats whose runtimes fold nothing."""
+    """always: whatever the size of a known result, and weights come untied: for formats whose runtimes fold nothing."""
     nodes: list[ir.Node] = []
     known: dict[ir.Value, int] = {}
     outcomes = []
