@@ -114,6 +114,26 @@ def test_open_sizes_are_named_and_take_any() -> None:
     np.testing.assert_allclose(run_hub(model, feed)[0], run_litert(data, feed)[0], rtol=1e-5, atol=1e-5)
 
 
+def test_an_open_batch_all_the_way() -> None:
+    t = Tflite()
+    x = t.input((1, 6, 8, 4), name="x", signature=(-1, 6, 8, 4))
+    for name, size in (
+        ("RESIZE_BILINEAR", (9, 9)),
+        ("RESIZE_NEAREST_NEIGHBOR", (7, 5)),
+        ("RESIZE_NEAREST_NEIGHBOR", (14, 10)),
+    ):
+        kind = "ResizeBilinearOptions" if name == "RESIZE_BILINEAR" else "ResizeNearestNeighborOptions"
+        x = t.op(name, [x, t.constant(list(size))], t.tensor((1, *size, 4), signature=(-1, *size, 4)), kind)
+    x = t.op("RESHAPE", [x, t.constant([-1, 140, 4])], t.tensor((1, 140, 4), signature=(-1, 140, 4)), "ReshapeOptions")
+    x = t.op("MEAN", [x, t.constant([1])], t.tensor((1, 4), signature=(-1, 4)), "ReducerOptions")
+    t.op("FULLY_CONNECTED", [x, t.weight(3, 4)], t.tensor((1, 3), signature=(-1, 3)), "FullyConnectedOptions")
+    data = t.data()
+    feed = [np.random.default_rng(0).standard_normal((3, 6, 8, 4)).astype(np.float32)]
+    model = read_litert(data).model
+    for form in (model, load(model).model):
+        np.testing.assert_allclose(run_hub(form, feed)[0], run_litert(data, feed)[0], rtol=1e-5, atol=1e-5)
+
+
 def test_open_sizes_of_images() -> None:
     """The padding of SAME depends on them."""
     t = Tflite()

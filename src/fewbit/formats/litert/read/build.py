@@ -49,6 +49,8 @@ class Builder:
         self._named_values: set[ir.Value] = set()
         self._made: set[int] = set()
         self._source: dict[int, int] = {}
+        self._first_copy: dict[int, int] = {}
+        self._arrays: dict[int, NDArray[np.generic]] = {}
         self._scope = ""
 
     # The file
@@ -84,7 +86,10 @@ class Builder:
         """The stored numbers of a constant, or None for what is computed."""
         if not self.is_constant(index):
             return None
-        array = constant(self.file, self.tensor(self.source(index)))
+        source = self.source(index)
+        if source not in self._arrays:
+            self._arrays[source] = constant(self.file, self.tensor(source))
+        array = self._arrays[source]
         wide = self.tensor(index).dtype == ir.DataType.FLOAT and array.dtype != np.int8 and array.dtype.itemsize == 2
         return array.astype(np.float32) if wide else array
 
@@ -99,7 +104,11 @@ class Builder:
             or self.tensor(copy).dtype != ir.DataType.FLOAT
         ):
             return False
-        self._source[copy] = self.source(index)
+        source = self.source(index)
+        self._source[copy] = source
+        first = self._first_copy.setdefault(source, copy)
+        for held in (self._real, self._stored):
+            held[copy] = held.setdefault(first, {})
         return True
 
     def integers(self, op: Operator, place: int) -> list[int]:
@@ -225,7 +234,11 @@ class Builder:
 
     def weight(self, index: int, perm: Sequence[int], shape: Sequence[int] | None = None) -> ir.Value:
         """The numbers of a tensor with its axes permuted, then in another shape: for a constant without a node."""
-        key = (index, tuple(perm), None if shape is None else tuple(shape))
+        key = (
+            self._first_copy.get(self._source.get(index, -1), index),
+            tuple(perm),
+            None if shape is None else tuple(shape),
+        )
         count = self.tensor(index).count
         if len(perm) != self.rank(index) or (shape is not None and count is not None and math.prod(shape) != count):
             raise self.file.flat.damaged(
