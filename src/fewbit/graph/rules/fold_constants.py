@@ -44,7 +44,8 @@ class _CannotRunError(Exception):
     """ONNX Runtime refuses these nodes. Its own exceptions have no common base."""
 
 
-def apply(hub: Hub) -> list[RuleOutcome]:
+def apply(hub: Hub, *, always: bool = False) -> list[RuleOutcome]:
+    """always: whatever the size of a known result, and weights come untied: for formats whose runtimes fold nothing."""
     nodes: list[ir.Node] = []
     known: dict[ir.Value, int] = {}
     outcomes = []
@@ -53,8 +54,9 @@ def apply(hub: Hub) -> list[RuleOutcome]:
     for node in hub.nodes():
         if not _is_constant(node, known):
             continue
-        obstacle = _obstacle(hub, node, known)
         result = sum(max(_bytes(output), 0) for output in node.outputs)
+        sized = all(_bytes(output) >= 0 for output in node.outputs if output.name)
+        obstacle = None if always and sized and _makes_tensors(node) else _obstacle(hub, node, known)
         if obstacle is None and hub.folded_bytes + result > most:
             obstacle = f"its {result} bytes and those of nodes before it are more than {most}"
         if obstacle is None:
@@ -131,7 +133,7 @@ def _obstacle(hub: Hub, node: ir.Node, known: dict[ir.Value, int]) -> str | None
             return f"the {size} bytes of {value.name!r} are not worth reading for it"
         # The input goes away only if nothing else reads it.
         total += size if len(value.uses()) == 1 or size <= MAX_GROWTH else 0
-    if any(not isinstance(output.type, ir.TensorType) and output.type is not None for output in node.outputs):
+    if not _makes_tensors(node):
         return "it makes a sequence, not a tensor"
     result = sum(_bytes(output) for output in node.outputs if output.name)
     if result < 0 and (node.op_type in _GROWING or total > _SMALL):
@@ -142,6 +144,10 @@ def _obstacle(hub: Hub, node: ir.Node, known: dict[ir.Value, int]) -> str | None
     if result > total + MAX_GROWTH and not _widens(node, result, total):
         return f"it would grow the model from {total} to {result} bytes"
     return None
+
+
+def _makes_tensors(node: ir.Node) -> bool:
+    return all(output.type is None or isinstance(output.type, ir.TensorType) for output in node.outputs)
 
 
 def _is_weight_elsewhere(node: ir.Node, value: ir.Value, result: int, known: dict[ir.Value, int]) -> bool:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fewbit.formats.litert.write.graph import Graph, Op, Tensor
+from fewbit.formats.litert.write.graph import Graph, Op, Quant, Tensor
 
 _FUSES = frozenset(("Conv", "Gemm", "Add", "Sub", "Mul", "Div", "MaxPool", "AveragePool"))
 """Operators whose kernels have a fused activation; a MatMul has one where it is written as FULLY_CONNECTED."""
@@ -28,10 +28,11 @@ def fuse_bias(graph: Graph) -> None:
                 continue
             width = product.shape[-1]
             flat = bias.is_constant and bias.shape[-1:] == (width,) and math.prod(bias.shape) == width
-            quantized = bias.quant is not None and bias.quant.axis is not None
-            if flat and bias.rank <= product.rank and len(readers[product]) == 1 and not quantized:
-                data = None if bias.data is None else bias.data.reshape(-1)
-                source.inputs.append(Tensor(bias.name, (width,), bias.dtype, data, bias.quant))
+            if flat and bias.rank <= product.rank and len(readers[product]) == 1:
+                data, quant = None if bias.data is None else bias.data.reshape(-1), bias.quant
+                if quant is not None and quant.axis is not None:
+                    quant = Quant(quant.scale, quant.zero_point, 0)
+                source.inputs.append(Tensor(bias.name, (width,), bias.dtype, data, quant))
                 source.outputs = op.outputs
                 gone.append(op)
                 break

@@ -144,6 +144,7 @@ def _lp_norm(emit: Emitter, op: Op) -> None:
     emit.call("SUM", [sizes, emit.integers([axis], "axes")], [norm], "ReducerOptions", keepDims=True)
     if two:
         norm = emit.unary("SQRT", norm, "norm")
+    norm = emit.binary("MAXIMUM", norm, emit.number(float(np.finfo(np.float32).tiny)), "norm")  # 0 / 0 is 0 here
     emit.binary("DIV", source, norm, op.outputs[0].name, emit.make(op.outputs[0], layout))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fewbit.formats.litert.write.emit import Emitter
+from fewbit.formats.litert.write.emit import Emitter, refuse
 from fewbit.formats.litert.write.graph import Op, Tensor
 from fewbit.formats.litert.write.layout import after_transpose, channels_last, identity, permuted, reshaped
 from fewbit.formats.litert.write.ops.common import axis_of, common_layout, constant_input
@@ -123,6 +123,8 @@ def _depth_to_space(emit: Emitter, op: Op) -> None:
 
 
 def _space_to_depth(emit: Emitter, op: Op) -> None:
+    if op.get("mode", "DCR") != "DCR":
+        raise refuse(op, f"it has mode {op.get('mode', 'DCR')}", "SPACE_TO_DEPTH of LiteRT is mode DCR")
     source = emit.read(op.need(0), channels_last(4))
     target = emit.make(op.outputs[0], channels_last(4))
     emit.call("SPACE_TO_DEPTH", [source], [target], "SpaceToDepthOptions", blockSize=int(op.get("blocksize", 1)))
