@@ -48,6 +48,14 @@ def command(
             "--format", show_default=False, help="The file format to write [default: by the target, or by OUT]"
         ),
     ] = None,
+    io: Annotated[
+        Literal["float", "int8"] | None,
+        typer.Option(
+            "--io",
+            show_default=False,
+            help="What a LiteRT file takes and gives: real numbers, or stored integers [default: by the target]",
+        ),
+    ] = None,
     min_sqnr: Annotated[
         float | None,
         typer.Option(
@@ -95,6 +103,7 @@ def command(
         target,
         out,
         format=format_,
+        io=io,
         limit=limit,
         preprocess=preprocess,
         plan=plan,

@@ -132,7 +132,7 @@ class Calibrator:
         if self.source is None:
             raise no_samples(f"recipe {plan.recipe}")
         self._look(plan, self.source)
-        plan = balance(self.hub, plan, self.stats)
+        plan = balance(self.hub, plan, self.stats, multiply=not self.target.integers_only)
         stats = {**self.stats, **self._divided(plan)}
         plan = choose_ranges(plan, stats, self.grids)
         methods = {site.method for site in plan.sites.values()}

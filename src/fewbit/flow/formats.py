@@ -10,6 +10,8 @@ from types import MappingProxyType
 import onnx_ir as ir
 
 from fewbit.errors import RecipeError
+from fewbit.formats.litert.kinds import LiteRTMetadata
+from fewbit.formats.onnx.ends import with_integer_ends
 from fewbit.formats.onnx.exact import with_integer_arithmetic
 from fewbit.formats.onnx.lower import lower
 from fewbit.formats.onnx.plain import lower_plain
@@ -25,12 +27,12 @@ from fewbit.targets import Target
 class Details:
     """What a writer may need besides the model.
 
-    shapes: input → sizes, of a sample. metadata: name → bytes, of the file that the model came from. keep_names: whether inner
-        nodes and values keep their names.
+    shapes: input → sizes, of a sample. metadata: of the file that the model came from. keep_names: whether inner nodes and
+        values keep their names.
     """
 
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    metadata: Mapping[str, bytes] = field(default_factory=dict)
+    metadata: LiteRTMetadata | None = None
     keep_names: bool = False
 
 
@@ -40,6 +42,8 @@ class ModelFormat:
 
     suffix: of its files. target: the one that is meant where the format alone is given.
     lower: a plan of a hub as an ONNX graph. write: writes that graph as a file, and gives notes on how the file differs.
+    integer_ends: makes of the ends of such a graph their integers, and gives notes on those that stay floats; None where files
+        of the format have none.
     simulate: what makes of that graph one with the arithmetic of the format's runtime, for ONNX Runtime to compute as it is
         written; None where ONNX Runtime is that runtime.
     """
@@ -50,6 +54,7 @@ class ModelFormat:
     lower: Callable[[Hub, Plan], ir.Model]
     write: Callable[[ir.Model, Path, Details], tuple[str, ...]]
     simulate: Callable[[ir.Model], ir.Model] | None
+    integer_ends: Callable[[ir.Model], tuple[ir.Model, tuple[str, ...]]] | None = None
 
     def session(self, lowered: ir.Model, threads: int = 1) -> OrtSession:
         """A session of a lowered plan: in the runtime that it is meant for if that is ONNX Runtime, else simulated there."""
@@ -71,7 +76,7 @@ def _write_litert(model: ir.Model, path: Path, details: Details) -> tuple[str, .
         info.name for info in Hub(model).inputs if any(not isinstance(n, int) for n in (info.shape or ())[1:])
     }
     shapes = {name: sizes for name, sizes in details.shapes.items() if name in open_sizes}
-    written = convert(model, shapes=shapes, metadata=details.metadata)
+    written = convert(model, shapes=shapes, metadata=details.metadata, keep_names=details.keep_names)
     with atomic_files(path) as (file,):
         file.write(written.data)
     return written.notes
@@ -82,7 +87,15 @@ FORMATS: Mapping[str, ModelFormat] = MappingProxyType(
         format.name: format
         for format in (
             ModelFormat("onnx", ".onnx", "ort-cpu", lower, _write_onnx, None),
-            ModelFormat("litert", ".tflite", "litert-cpu", lower_plain, _write_litert, with_integer_arithmetic),
+            ModelFormat(
+                "litert",
+                ".tflite",
+                "litert-cpu",
+                lower_plain,
+                _write_litert,
+                with_integer_arithmetic,
+                with_integer_ends,
+            ),
         )
     }
 )

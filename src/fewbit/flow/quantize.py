@@ -24,8 +24,10 @@ from fewbit.flow.verification import RANDOM, SLOWER, Verification, details_for, 
 from fewbit.graph.hub import Hub
 from fewbit.graph.load import check_weights, find_quantization, load
 from fewbit.measure.compare import finite_or_none
+from fewbit.plan.integers_only import check_integers_only
 from fewbit.plan.plan import Plan
 from fewbit.plan.recipe import Recipe
+from fewbit.plan.rewrites import rewritten
 from fewbit.progress import SILENT, Progress
 from fewbit.stages.saturation import Saturation, saturation
 from fewbit.targets import Target
@@ -33,6 +35,9 @@ from fewbit.targets import Target
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
+
+IO = ("float", "int8")
+"""What a file takes and gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,7 @@ def quantize(
     factory: str | Callable[[], Any] | None = None,
     allow_pickle: bool = False,
     signature: str | None = None,
+    io: str | None = None,
     progress: Progress = SILENT,
 ) -> QuantizeResult:
     """Quantize a trained float model and check the result in the runtime.
@@ -119,6 +125,8 @@ def quantize(
         example_inputs, dynamic_shapes, factory, allow_pickle: how a PyTorch model is imported; see `fewbit.load`. Without
             example inputs the first sample of the data serves.
         signature: which one of a LiteRT file; see `fewbit.load`.
+        io: what a LiteRT file takes and gives: `float`, or `int8`: the stored integers (16 bits in a16w8), with their scales
+            in the file. None: float, or integers for a target that has nothing else.
 
     Raises:
         InputError: the model, data, recipe or output is wrong; says what and how to mend it. No file is left.
@@ -132,6 +140,11 @@ def quantize(
     if format is not None and format != chosen.format:
         raise RecipeError(f"target {chosen.name} writes {chosen.format}, not {format}; leave one of the two out")
     check_output(out, model, format_of(chosen).suffix)
+    integer_ends = wants_integer_ends(io, chosen)
+    if min_sqnr and chosen.integers_only:
+        raise RecipeError(
+            f"min-sqnr {min_sqnr:g} returns layers to float, which {chosen.name} does not have; leave it out, or use recipe a16w8"
+        )
     source = None
     if data is not None:
         source = calibration_source(
@@ -149,7 +162,7 @@ def quantize(
     job = Calibrator(hub, chosen, threads, progress, level, source, batch)
     if plan is not None:
         resolved = plan if isinstance(plan, Plan) else Plan.load(str(plan))
-        _check_plan(resolved, hub, chosen.name)
+        _check_plan(resolved, hub, chosen)
     else:
         wanted = Recipe.get(recipe).excluding(exclude)
         resolved = job.plan(wanted)
@@ -158,7 +171,17 @@ def quantize(
     check_sites(resolved, model)
     saturated = saturation(resolved, job.stats)
     result = finish(
-        hub, resolved, job.lower(resolved), chosen, source, out, model=model, keep_names=keep_names, verify=verify
+        hub,
+        resolved,
+        job.lower(resolved),
+        chosen,
+        source,
+        out,
+        model=model,
+        signature=signature,
+        keep_names=keep_names,
+        verify=verify,
+        integer_ends=integer_ends,
     )
     return replace(
         result,
@@ -178,13 +201,17 @@ def finish(
     out: str | Path | None,
     *,
     model: Any = None,
+    signature: str | None = None,
     keep_names: bool = False,
     verify: bool = True,
+    integer_ends: bool = False,
     check: Callable[[Path], Sequence[str]] = lambda path: (),
 ) -> QuantizeResult:
     """Write what a plan was lowered to beside its destination, verify it there, and give it its name.
 
-    model: what the hub was loaded from; what its file says of labels and normalization goes on, in a format that holds it.
+    model: what the hub was loaded from, and its signature; what its file says of labels and normalization goes on, in a format
+        that holds it.
+    integer_ends: whether the file takes and gives integers.
     check: looks at the file too, and gives notes.
 
     Raises:
@@ -195,9 +222,12 @@ def finish(
     with _staging(out) as folder:
         format = format_of(target)
         staged = Path(folder) / (Path(out).name if out is not None else f"model{format.suffix}")
-        details = details_for(format, hub, source, model, keep_names=keep_names)
-        written = format.write(exported, staged, details)
-        verification = verified(hub, plan, format, exported, staged, source, details) if verify else None
+        details = details_for(format, hub, source, model, keep_names=keep_names, signature=signature)
+        ended, ends = exported, tuple[str, ...]()
+        if integer_ends and format.integer_ends is not None:
+            ended, ends = format.integer_ends(exported)
+        written = (*format.write(ended, staged, details), *ends)
+        verification = verified(hub, plan, format, exported, staged, source, details, target) if verify else None
         checked = check(staged)
         size = sum(p.stat().st_size for p in Path(folder).iterdir())
         if out is not None:
@@ -210,7 +240,7 @@ def finish(
         size,
         verification,
         (),
-        [*written, *_notes(plan, target.facts, verification), *checked],
+        [*written, *_notes(plan, target.facts, verification), *_memory(size, verification), *checked],
         time.perf_counter() - started,
     )
 
@@ -239,6 +269,34 @@ def check_sites(plan: Plan, model: Any) -> None:
         )
 
 
+def wants_integer_ends(io: str | None, target: Target) -> bool:
+    """Whether the ends of a target's files are to be integers.
+
+    Raises:
+        RecipeError: no such ends, or the target's files have none.
+    """
+    if io is None:
+        return target.integers_only
+    if io not in IO:
+        raise RecipeError(f"io {io!r} does not exist; use {' or '.join(IO)}")
+    if io == "int8" and format_of(target).integer_ends is None:
+        raise RecipeError(
+            f"io int8 is for LiteRT files, whose tensors carry their scales; an {target.format} file for {target.name} would take "
+            "integers without saying what they stand for: leave it out, or use --format litert"
+        )
+    return io == "int8"
+
+
+def _memory(size: int, verification: Verification | None) -> list[str]:
+    """What a file takes on a microcontroller."""
+    if verification is None or verification.arena is None:
+        return []
+    return [
+        f"flash: {size} bytes, the file; RAM: about {verification.arena} bytes of arena for activations, and what kernels and the "
+        "interpreter need for themselves"
+    ]
+
+
 def _notes(plan: Plan, facts: Sequence[str], verification: Verification | None) -> list[str]:
     """What a user should know about this result, shortest first."""
     notes = list(plan.notes)
@@ -249,15 +307,14 @@ def _notes(plan: Plan, facts: Sequence[str], verification: Verification | None) 
         notes += [fact for fact in facts if fact.startswith("weights in `weight_only`")]
     if forms["storage"] and not forms["integer"] and not forms["dynamic"]:
         notes += [fact for fact in facts if fact.startswith("weights in `storage`")]
-    if verification is not None and verification.latency.ratio < SLOWER:
+    latency = None if verification is None else verification.latency
+    if latency is not None and latency.ratio < SLOWER:
         notes.append(
-            f"slower than float here (×{verification.latency.ratio:.2f} on one thread): quantized for size only; "
+            f"slower than float here (×{latency.ratio:.2f} on one thread): quantized for size only; "
             "`int8-weights` and `fp16` keep the float speed"
         )
-    elif verification is not None and verification.latency.ratio < 1 / SLOWER and forms["integer"]:
-        notes.append(
-            f"no faster than float here (×{verification.latency.ratio:.2f} on one thread): the gain is in size"
-        )
+    elif latency is not None and latency.ratio < 1 / SLOWER and forms["integer"]:
+        notes.append(f"no faster than float here (×{latency.ratio:.2f} on one thread): the gain is in size")
     if verification is not None and verification.inputs != RANDOM:
         for output in verification.outputs:
             if output.signal and output.sqnr < 10.0:
@@ -268,14 +325,15 @@ def _notes(plan: Plan, facts: Sequence[str], verification: Verification | None) 
     return notes
 
 
-def _check_plan(plan: Plan, hub: Hub, target: str) -> None:
+def _check_plan(plan: Plan, hub: Hub, target: Target) -> None:
     if plan.fingerprint != hub.fingerprint():
         raise PlanError(
             f"the plan is of another graph: its fingerprint is {plan.fingerprint[:12]}, the model's is "
             f"{hub.fingerprint()[:12]}; make the plan again from this model"
         )
-    if plan.target != target:
-        raise PlanError(f"the plan is for target {plan.target}, not {target}; give --target {plan.target}")
+    if plan.target != target.name:
+        raise PlanError(f"the plan is for target {plan.target}, not {target.name}; give --target {plan.target}")
+    check_integers_only(rewritten(hub, plan.rewrites), plan, target)
 
 
 def check_output(out: str | Path | None, model: Any, suffix: str = ".onnx") -> None:

@@ -33,6 +33,7 @@ _WORTH_IT = 3.0  # dB: less is not worth a layer in float
 _MARGIN, _MOST_MARGIN = 1.0, 16.0  # dB more than asked for: the noises of nodes add up only roughly
 _ANSWER_SAMPLES = 64
 _BETTER = 6.0  # dB: half the noise
+NO_FLOAT = "{} has no float to return layers to: recipe a16w8 keeps more, with activations of 16 bits"
 _RISK = 0.005  # of the answers: what users most often say they can lose
 
 
@@ -50,7 +51,8 @@ def repair(job: Calibrator, recipe: Recipe, plan: Plan, min_sqnr: float | None, 
     wanted = DEFAULT_MIN_SQNR if min_sqnr is None else min_sqnr
     feeds: list[Mapping[str, NDArray[np.generic]]] = list(islice(source.feeds(), _CHECK_SAMPLES))
     judge = _Judge(job, feeds, job.states() if min_sqnr is None else set())
-    share = _MOST_WORK if min_sqnr is None else 1.0
+    no_float = job.target.integers_only
+    share = 0.0 if no_float else _MOST_WORK if min_sqnr is None else 1.0
     blamed: dict[str, str] = {}
     work: dict[str, float] = {}
     notes: list[str] = []
@@ -68,7 +70,7 @@ def repair(job: Calibrator, recipe: Recipe, plan: Plan, min_sqnr: float | None, 
         worst, expected = worst_nodes(
             {name: ratio * max(together, 1.0) for name, ratio in noise.items()}, wanted + margin, work, left
         )
-        if not worst:
+        if not worst or no_float:
             break
         why = {
             name: f"8 bits here alone leave {-10 * np.log10(max(noise[name], 1e-30)):.1f} dB at the output; "
@@ -88,7 +90,9 @@ def repair(job: Calibrator, recipe: Recipe, plan: Plan, min_sqnr: float | None, 
     if reached < wanted and first:
         part = sum(work.get(name, 0.0) for name in first)
         advice = (
-            f"--min-sqnr {wanted:g} returns as many layers to float as it takes"
+            NO_FLOAT.format(job.target.name)
+            if no_float
+            else f"--min-sqnr {wanted:g} returns as many layers to float as it takes"
             if min_sqnr is None
             else f"{wanted:g} dB are asked for, and no more layers in float bring them nearer"
         )
@@ -152,9 +156,12 @@ class _Judge:
         first = _worst_first(noise)
         part = sum(noise[n] for n in first) / sum(noise.values()) if noise else 0.0
         blame = f"; {part:.0%} of the noise that layers bring comes from {some(first)}" if first else ""
+        advice = f"--min-sqnr {reached + _BETTER:.0f} returns as many layers to float as it takes"
+        if self.job.target.integers_only:
+            advice = NO_FLOAT.format(self.job.target.name)
         return [
             f"about {risks[name]:.1%} of the answers (highest value of {name}) are closer than the noise of {reached:.1f} dB "
-            f"and may change{blame}; --min-sqnr {reached + _BETTER:.0f} returns as many layers to float as it takes"
+            f"and may change{blame}; {advice}"
         ]
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fewbit.data import DataSource
 from fewbit.errors import VerificationError
-from fewbit.flow.common import finite_feed, hub_inputs, synthetic_feed
+from fewbit.flow.common import finite_feed, hub_inputs, some, synthetic_feed
 from fewbit.flow.formats import Details, ModelFormat
 from fewbit.formats.litert.kinds import is_litert
 from fewbit.graph.hub import Hub
@@ -24,10 +24,12 @@ from fewbit.measure.compare import OutputComparison
 from fewbit.measure.latency import Latency, interleaved
 from fewbit.plan.plan import Plan
 from fewbit.runtimes.execution import Kernels
+from fewbit.runtimes.litert_ops import float_ops
 from fewbit.runtimes.onnxruntime import open_session
 from fewbit.runtimes.session import Session
-from fewbit.runtimes.table import Runtime, runtime_of
+from fewbit.runtimes.table import LITERT_MICRO, Runtime, runtime_of
 from fewbit.runtimes.verify import check_fallbacks, compare_outputs
+from fewbit.targets import Target
 
 VERIFY_SAMPLES = 8
 SLOWER = 0.95  # a ratio nearer to 1 is within the noise of a quick look
@@ -48,15 +50,17 @@ class Verification:
         simulation.
     inputs: what these are: `samples`, `synthetic samples`, or `random inputs` where none were given.
     kernels: what executes. latency: against the float model in the same runtime, a quick look in turns on one thread; `bench`
-        looks longer.
+        looks longer. None where this machine's times say nothing of the device.
+    arena: bytes that activations take on a microcontroller, for targets that are one.
     """
 
     runtime: str
     outputs: Sequence[OutputComparison]
     kernels: Kernels
-    latency: Latency
+    latency: Latency | None
     inputs: str
     simulation: Sequence[OutputComparison] = ()
+    arena: int | None = None
 
     @property
     def synthetic(self) -> bool:
@@ -71,17 +75,27 @@ class Verification:
             "outputs": [o.to_dict() for o in self.outputs],
             "simulation": [o.to_dict() for o in self.simulation],
             "kernels": self.kernels.to_dict(),
-            "latency": self.latency.to_dict(),
+            "latency": None if self.latency is None else self.latency.to_dict(),
+            "arena_bytes": self.arena,
         }
 
 
-def details_for(format: ModelFormat, hub: Hub, source: DataSource | None, model: Any, *, keep_names: bool) -> Details:
-    """What the writer of a format is told: the sizes of a sample, and the metadata of the file that the model came from."""
-    metadata: Mapping[str, bytes] = {}
+def details_for(
+    format: ModelFormat,
+    hub: Hub,
+    source: DataSource | None,
+    model: Any,
+    *,
+    keep_names: bool,
+    signature: str | None = None,
+) -> Details:
+    """What the writer of a format is told: the sizes of a sample, and what the file that the model came from carries beside its
+    graph; `signature`: which one of it the model is."""
+    metadata = None
     if format.name == "litert" and is_litert(model):
         from fewbit.formats.litert.read.metadata import litert_metadata
 
-        metadata = litert_metadata(model).entries
+        metadata = litert_metadata(model, signature)
     feed = synthetic_feed(hub_inputs(hub)) if source is None else next(iter(source.feeds()))
     return Details({name: array.shape for name, array in feed.items()}, metadata, keep_names)
 
@@ -94,14 +108,19 @@ def verified(
     path: Path,
     source: DataSource | None,
     details: Details,
+    target: Target | None = None,
 ) -> Verification:
     """Run a file that a plan was written to.
 
     Raises:
         VerificationError: the runtime does not do what the plan says.
     """
-    runtime = runtime_of(path)
-    found = runtime.kernels(path)
+    integers_only = target is not None and target.integers_only
+    runtime = LITERT_MICRO if integers_only else runtime_of(path)
+    executed = runtime.execution(path)
+    found = executed.kernels
+    if integers_only:
+        _check_integers_only(path, plan.target)
     check_fallbacks(found, _planned_float(plan), runtime.title)
     float_model: Any = hub.path if is_large(hub.model) and hub.path is not None else hub.model
     real, quantized = open_session(float_model), runtime.open_session(path)
@@ -117,11 +136,24 @@ def verified(
         meant = compare_outputs(real, simulated, feeds)
         for output, expected, agreement in zip(outputs, meant, simulation, strict=True):
             _check_simulation(output, expected, agreement, runtime)
-        baseline = _float_in(format, runtime, hub, path, details)
-    runs = {"float": baseline.timed(feeds[0]), "quantized": quantized.timed(feeds[0])}
-    latency = interleaved(runs, rounds=_TIMING_ROUNDS)[1]
+        baseline = _float_in(format, runtime, hub, path, details) if runtime.timed else real
+    latency = None
+    if runtime.timed:
+        runs = {"float": baseline.timed(feeds[0]), "quantized": quantized.timed(feeds[0])}
+        latency = interleaved(runs, rounds=_TIMING_ROUNDS)[1]
+    arena = executed.arena.bytes if integers_only and executed.arena is not None else None
     kind = RANDOM if source is None else "samples" if source.synthetic is None else "synthetic samples"
-    return Verification(f"{runtime.name} {runtime.version()}", outputs, found, latency, kind, simulation)
+    return Verification(f"{runtime.name} {runtime.version()}", outputs, found, latency, kind, simulation, arena)
+
+
+def _check_integers_only(path: Path, target: str) -> None:
+    """Raise VerificationError for a file with operators on floats, of a target that has none."""
+    left = float_ops(path)
+    if left:
+        raise VerificationError(
+            f"the file has {len(left)} operators on floats, {some(left)}, and {target} computes with integers alone: the writer "
+            "put them there; report this model"
+        )
 
 
 def _planned_float(plan: Plan) -> Counter[str]:

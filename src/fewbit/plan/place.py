@@ -19,7 +19,7 @@ from fewbit.graph.ops import Weight, weight_of
 from fewbit.plan.plan import NodePlan, SitePlan
 from fewbit.plan.recipe import Setting
 from fewbit.plan.select import MIN_STORED_ELEMENTS, quantizes_output
-from fewbit.plan.wiring import constant_operand, data_inputs
+from fewbit.plan.wiring import WITH_OPERAND, constant_operand, data_inputs
 from fewbit.spec import FLOAT16, INT8, PER_TENSOR, DType, QSpec, Site
 from fewbit.targets import Target
 
@@ -81,7 +81,7 @@ def place(
             for output in node.outputs:
                 origin[str(output.name)] = origin.get(first, first)
         if plan.form == "integer":
-            operand = constant_operand(hub, node) if node.op_type in ("Add", "Mul") else None
+            operand = constant_operand(hub, node) if node.op_type in WITH_OPERAND else None
             if operand is not None:
                 held = node.inputs[operand[0]]
                 assert held is not None  # constant_operand found it

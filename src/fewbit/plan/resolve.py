@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
+from fewbit.plan.integers_only import check_integers_only
 from fewbit.plan.legalize import legalize
 from fewbit.plan.place import place
 from fewbit.plan.plan import Plan
@@ -20,7 +21,8 @@ def resolve(hub: Hub, recipe: Recipe, target: Target) -> Plan:
     """A plan whose sites have formats and reasons, and no numbers yet.
 
     Raises:
-        RecipeError: a rule matches nothing.
+        RecipeError: a rule matches nothing, or leaves in float what the target has to compute with integers.
+        ModelError: the target computes with integers alone, and a node cannot.
     """
     nodes = [
         (
@@ -35,7 +37,9 @@ def resolve(hub: Hub, recipe: Recipe, target: Target) -> Plan:
     forms = select(hub, settings, target)
     sites, origin = place(hub, forms, settings, target)
     sites = legalize(hub, forms, share(hub, forms, sites, origin), target)
-    return Plan(hub.fingerprint(), target.name, recipe.name, sites, forms)
+    plan = Plan(hub.fingerprint(), target.name, recipe.name, sites, forms)
+    check_integers_only(hub, plan, target, settings)
+    return plan
 
 
 def _as_target_has(setting: Setting, target: Target) -> Setting:

@@ -2,7 +2,8 @@
 
 Three walks over the graph. The first decides the nodes that carry weights, which do the work. The second goes forward:
 an elementwise, pooling or moving op follows its inputs into integers when all of them are integers already. The third
-goes backward and lets go of those that no integer kernel reads, because there a conversion comes anyway.
+goes backward and lets go of those that no integer kernel reads, because there a conversion comes anyway. A target that computes
+with integers alone has no such nodes, and its inputs are integers from the start.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from fewbit.graph.ops import weight_of
 from fewbit.plan.plan import NodePlan
 from fewbit.plan.recipe import Setting
 from fewbit.plan.weight_only import refuse_cost, refuse_kernel
-from fewbit.plan.wiring import constant_operand, data_inputs, is_constant, is_float, rescale_of
+from fewbit.plan.wiring import WITH_OPERAND, constant_operand, data_inputs, is_constant, is_float, rescale_of
 from fewbit.targets import Form, OpRule, Target
 
 HEAVY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU", "RNN"})
@@ -26,16 +27,20 @@ HEAVY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", 
 # Below this many elements a narrow weight saves less than the nodes that expand it take.
 MIN_STORED_ELEMENTS = 512
 
+FLOAT_INPUTS = ("its inputs are float", "not all of its inputs are integers: converting them costs more than it saves")
+"""Reasons of nodes that compute in float because others do."""
+
 
 def select(hub: Hub, settings: Mapping[str, Setting], target: Target) -> dict[str, NodePlan]:
     """The form of every node of the top-level graph, by node name."""
     plans: dict[str, NodePlan] = {}
     nodes = hub.nodes()
     for node in nodes:
-        if node.op_type in HEAVY:
+        if node.op_type in HEAVY and not (target.integers_only and _is_product(node)):
             plans[str(node.name)] = _heavy(hub, node, settings[str(node.name)], target)
     _forward(hub, nodes, plans, settings, target)
-    _backward(nodes, plans)
+    if not target.integers_only:
+        _backward(nodes, plans)
     return {str(node.name): plans[str(node.name)] for node in nodes}
 
 
@@ -48,6 +53,11 @@ def quantizes_output(node: ir.Node, plans: Mapping[str, NodePlan], target: Targe
     if output == "optional":
         return plan.absorbs is not None or _read_by_integer_kernels(node.outputs[0], plans, target)
     return output == "required"
+
+
+def _is_product(node: ir.Node) -> bool:
+    """Whether a node multiplies two activations, which an integer kernel does at the scales that they have."""
+    return node.op_type == "MatMul" and not any(map(is_constant, node.inputs))
 
 
 def _heavy(hub: Hub, node: ir.Node, setting: Setting, target: Target) -> NodePlan:
@@ -202,8 +212,9 @@ def _forward(
     target: Target,
 ) -> None:
     """Elementwise, pooling and moving ops follow their inputs; activations vanish into the node before."""
-    integers: set[ir.Value] = set()  # made as integers
-    liftable: set[ir.Value] = {v for v in hub.graph.inputs if is_float(v)}  # float, but may be quantized before a move
+    given = {v for v in hub.graph.inputs if is_float(v)}
+    integers: set[ir.Value] = given if target.integers_only else set()  # made as integers
+    liftable: set[ir.Value] = set() if target.integers_only else given  # float, but may be quantized before a move
     for node in nodes:
         if str(node.name) in plans:  # heavy, or an activation that its producer absorbed
             if plans[str(node.name)].form == "absorbed":
@@ -280,10 +291,10 @@ def _follow(
             if node.op_type == "Concat" and not _may_share(inputs):
                 return decide("integer", "its inputs have other readers, so they keep scales of their own")
             return decide("passthrough", "moves integers")
-        return decide("float", "its inputs are float")
+        return decide("float", FLOAT_INPUTS[0])
     if not all(v in integers for v in inputs):
-        return decide("float", "not all of its inputs are integers: converting them costs more than it saves")
-    if node.op_type in ("Add", "Mul") and len(inputs) == 1 and constant_operand(hub, node) is None:
+        return decide("float", FLOAT_INPUTS[1])
+    if node.op_type in WITH_OPERAND and len(inputs) == 1 and constant_operand(hub, node) is None:
         return decide("float", "its constant is not finite float32")
     if node.op_type == "AveragePool" and node.attributes.get_int("ceil_mode", False):
         return decide("float", "QLinearAveragePool counts padding differently with ceil_mode")

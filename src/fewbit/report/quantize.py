@@ -53,7 +53,8 @@ def render(data: dict[str, Any]) -> RenderableType:
         for output in verification["outputs"]:
             agreement = "" if output["agreement"] is None else f", {percent(output['agreement'])} agree"
             table.add_row("against float", f"{output['name']}: {decibel(output['sqnr_db'])}{agreement} ({on})")
-        table.add_row("speed", f"×{verification['latency']['ratio']:.2f} of float, batch 1, one thread")
+        if verification["latency"] is not None:
+            table.add_row("speed", f"×{verification['latency']['ratio']:.2f} of float, batch 1, one thread")
     for item in [s for s in data["saturated"] if s["share"] >= _CLIPPED][:3]:
         table.add_row("clips", f"{percent(item['share'])} of {item['site']}")
     table.add_row("took", f"{data['seconds']:.1f} s")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbit.runtimes.execution import ExecutedOp, Execution, Kernels
+from fewbit.runtimes.litert import Kernels as KernelSet
 from fewbit.runtimes.litert import loading, open_interpreter
 from fewbit.runtimes.litert_file import FileGraph, FileOp, arena_of, read_graphs
 
@@ -61,8 +62,8 @@ _DELEGATE = "DELEGATE"
 _NOTHING = -1  # the index of an input that is left out
 
 
-def executed_ops(path: str | Path) -> Execution:
-    """What LiteRT executes for a file, with XNNPACK where it can.
+def executed_ops(path: str | Path, *, kernels: KernelSet = "xnnpack") -> Execution:
+    """What LiteRT executes for a file, with XNNPACK where it can, or with other kernels.
 
     Heavy operators with float activations and integer weights count as integer: XNNPACK and LiteRT quantize such activations
     at every run. Which operators XNNPACK took follows from the tensors that enter and leave each of its parts: those on the
@@ -73,7 +74,7 @@ def executed_ops(path: str | Path) -> Execution:
         MissingExtraError: ai-edge-litert is not installed.
     """
     with loading(path):
-        nodes = open_interpreter(path)._get_ops_details()
+        nodes = open_interpreter(path, kernels=kernels)._get_ops_details()
     graphs = read_graphs(path)
     main = graphs[0]
     parts = [node for node in nodes[len(main.ops) :] if node["op_name"] == _DELEGATE]
@@ -81,6 +82,18 @@ def executed_ops(path: str | Path) -> Execution:
     counts = Counter((op.name, XNNPACK if i in taken else LITERT, _dtypes(main, op)) for i, op in enumerate(main.ops))
     ops = [ExecutedOp(name, where, dtypes, count) for (name, where, dtypes), count in counts.items()]
     return Execution(ops, _kernels(main), len(parts), arena_of(graphs))
+
+
+def float_ops(path: str | Path) -> list[str]:
+    """The operators of the main graph that read or write floats, each with what it makes, but for conversions at the ends."""
+    graph = read_graphs(path)[0]
+    ends = {*graph.inputs, *graph.outputs}
+    found = []
+    for op in graph.ops:
+        floats = [i for i in (*op.inputs, *op.outputs) if i != _NOTHING and graph.tensors[i].dtype.startswith("float")]
+        if floats and not (op.name in _CONVERSIONS and ends.issuperset(floats)):
+            found.append(f"{op.name} ({graph.tensors[op.outputs[0]].name})")
+    return found
 
 
 def _kernels(graph: FileGraph) -> Kernels:

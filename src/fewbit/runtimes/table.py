@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +28,7 @@ class Runtime:
 
     magic: what its files have at offset 4; None for the runtime of all other files, which says what is wrong with them.
     preload: imports what opening a session imports. execution: what runs of a file.
+    timed: whether its times say something of the device that it stands for.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Runtime:
     version: Callable[[], str]
     preload: Callable[[], None]
     execution: Callable[[str | Path], Execution]
+    timed: bool = True
 
     def kernels(self, path: str | Path) -> Kernels:
         """Counts of the kernels that execute for a file."""
@@ -54,6 +57,17 @@ ONNX_RUNTIME = Runtime(
 LITERT = Runtime(
     litert.NAME, "LiteRT", litert.MAGIC, litert.open_session, litert.version, litert.preload, litert_ops.executed_ops
 )
+LITERT_MICRO = Runtime(
+    litert.NAME,
+    "LiteRT with reference kernels",
+    litert.MAGIC,
+    partial(litert.open_session, kernels="reference"),
+    litert.version,
+    litert.preload,
+    partial(litert_ops.executed_ops, kernels="reference"),
+    timed=False,
+)
+"""What stands for TFLite Micro, whose kernels these are."""
 
 RUNTIMES: tuple[Runtime, ...] = (LITERT, ONNX_RUNTIME)
 

@@ -26,14 +26,16 @@ _LEAST_GAIN = 3.0  # dB, by a model of noise that knows nothing of clipped range
 _BALANCED = ("Conv", "Gemm", "MatMul")
 
 
-def balance(hub: Hub, plan: Plan, stats: Mapping[str, TensorStats]) -> Plan:
-    """The plan with balance factors on the edges that gain by them."""
+def balance(hub: Hub, plan: Plan, stats: Mapping[str, TensorStats], *, multiply: bool = True) -> Plan:
+    """The plan with balance factors on the edges that gain by them; `multiply`: on float edges too."""
     values = {str(v.name): v for v in hub.values()}
     makers = _makers(hub, plan)
     chosen: dict[str, SitePlan] = {}
     for name, site in plan.edges().items():
         seen = stats.get(name)
         readers = weighted_readers(plan, values[name], site)
+        if site.readers is not None and not multiply:
+            continue
         if seen is None or readers is None or site.group is not None or site.spec is None:
             continue
         if seen.channel_axis is None or seen.channel_min.size < 2:

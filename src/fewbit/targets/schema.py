@@ -65,6 +65,8 @@ class Target:
     activations: the integers that activations are; those that a recipe names become them, of as many bits. Signed ones of 16
         bits have no zero point.
     stores: the dtypes that a weight in `storage` form may have; None: any.
+    integers_only: whether every node has to compute with integers, and a plan with float ones is refused. Its recipes are then
+        `recipes`, and the ends of its files are integers unless asked otherwise.
     bias: dtype of a bias in an integer kernel; its scale is the product of input and weight scales.
     rounding: of activations in the runtime.
     facts: what a user should know, each with the form it concerns.
@@ -81,6 +83,8 @@ class Target:
     fused_activations: tuple[str, ...] = ("Relu", "Clip")
     activations: Literal["uint", "int"] = "uint"
     stores: tuple[DType, ...] | None = None
+    integers_only: bool = False
+    recipes: tuple[str, ...] = ()
     bias: DType = INT32
     rounding: Rounding = "half_even"
     facts: tuple[str, ...] = field(default=(), repr=False)
@@ -100,6 +104,7 @@ class Target:
             "weight_only_rows": [list(row) for row in self.weight_only_rows],
             "activations": self.activations,
             "stores": None if self.stores is None else [str(d) for d in self.stores],
+            "integers_only": self.integers_only,
             "bias": str(self.bias),
             "rounding": self.rounding,
             "fused_activations": list(self.fused_activations),

@@ -19,7 +19,7 @@ from fewbit.graph.ops import weight_of
 from fewbit.plan.balanced import balanced_bias
 from fewbit.plan.plan import NodePlan, Plan
 from fewbit.plan.rewrites import rewritten
-from fewbit.plan.wiring import constant_operand, data_inputs, node_bias, rescale_of
+from fewbit.plan.wiring import WITH_OPERAND, constant_operand, data_inputs, node_bias, rescale_of
 
 
 def lower_plain(hub: Hub, plan: Plan) -> ir.Model:
@@ -115,7 +115,7 @@ class _Lowering:
         for index, value in enumerate(node.inputs):
             if value is not None and value in activations:
                 node.replace_input_with(index, self.emit.dequantize(self._view(value)))
-        operand = constant_operand(self.hub, node) if node.op_type in ("Add", "Mul") else None
+        operand = constant_operand(self.hub, node) if node.op_type in WITH_OPERAND else None
         if operand is not None and plan.form == "integer":
             self._constant_operand(node, operand[0])
         if plan.form == "passthrough":

@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from fewbit.errors import DataError, ModelError
+from fewbit.formats.litert.kinds import LiteRTMetadata
 from fewbit.formats.litert.read.door import read_litert
 from fewbit.formats.litert.schema import operator_names, schema
 from fewbit.formats.litert.write import convert, write_litert
@@ -79,7 +80,7 @@ def test_buffers_are_aligned_and_stored_once() -> None:
 
 
 def test_signature_and_metadata() -> None:
-    written = convert(load(nets.cnn()), metadata={"origin": b"a test"})
+    written = convert(load(nets.cnn()), metadata=LiteRTMetadata(entries={"origin": b"a test"}))
     runner = interpreter(written.data, "AUTO").get_signature_runner("serving_default")
     assert {k: tuple(v["shape"]) for k, v in runner.get_input_details().items()} == {"x": (1, 3, 32, 32)}
     assert {k: tuple(v["shape"]) for k, v in runner.get_output_details().items()} == {"y": (1, 10)}

@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from fewbit.errors import ModelError
+from fewbit.formats.litert.kinds import LiteRTMetadata
 from fewbit.formats.litert.read.file import LiteRTFile, read_bytes
 
 _MOST_TIMES = 64
@@ -17,21 +16,8 @@ _MOST_ADDED = 1 << 24
 """Attached files may unpack to so many times the size of the model file, and so many bytes more."""
 
 
-@dataclass(frozen=True, slots=True)
-class LiteRTMetadata:
-    """Raw bytes, as an export can write them back.
-
-    entries: name → bytes, of the buffers that `Model.metadata` names, in the file's order. files: name → bytes, of what is
-    attached as a zip archive behind the model. description: the model's own.
-    """
-
-    description: str
-    entries: Mapping[str, bytes]
-    files: Mapping[str, bytes]
-
-
-def litert_metadata(source: str | Path | bytes) -> LiteRTMetadata:
-    """The metadata of a .tflite file, or of its bytes.
+def litert_metadata(source: str | Path | bytes, signature: str | None = None) -> LiteRTMetadata:
+    """The metadata of a .tflite file, or of its bytes; of its first signature where none is asked for.
 
     Raises:
         ModelError: the file is damaged, or what is attached would unpack to far more than the file.
@@ -40,7 +26,9 @@ def litert_metadata(source: str | Path | bytes) -> LiteRTMetadata:
     data = source if isinstance(source, bytes) else read_bytes(Path(source))
     file = LiteRTFile(data, label)
     entries = {name: bytes(file.bytes_of(buffer)) for name, buffer in file.metadata}
-    return LiteRTMetadata(file.description, entries, _attached(data, label))
+    keys = [found.key for found in file.signatures]
+    key = signature if signature in keys else next(iter(keys), None) if signature is None else None
+    return LiteRTMetadata(file.description, entries, _attached(data, label), key)
 
 
 def _attached(data: bytes, label: str) -> dict[str, bytes]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from fewbit.errors import ModelError
+from fewbit.formats.litert.kinds import LiteRTMetadata
 from fewbit.formats.litert.write.absorb import absorb
 from fewbit.formats.litert.write.build import build
 from fewbit.formats.litert.write.check import check
@@ -39,8 +40,9 @@ def write_litert(
     model: Hub | ir.Model,
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
-    metadata: Mapping[str, bytes] | None = None,
+    metadata: LiteRTMetadata | None = None,
     hybrid: bool = True,
+    keep_names: bool = True,
 ) -> bytes:
     """The bytes of a .tflite file that computes what the model does.
 
@@ -48,24 +50,27 @@ def write_litert(
         model: float, or with QuantizeLinear and DequantizeLinear: what lies between such a pair is an integer tensor, and
             an operator between them an integer kernel where LiteRT has one.
         shapes: input name → sizes. Left out, a first axis of open size is 1; other open sizes have to be given.
-        metadata: name → bytes, kept in the file.
+        metadata: of the file that the model came from, kept in this one: its signature's key, description, named bytes and
+            attached files.
         hybrid: products of a float activation and an integer weight quantize the activation as they run (what LiteRT calls
             dynamic range), where there is a kernel. Otherwise weights are dequantized, and it computes in float.
+        keep_names: whether inner tensors are called as in the model; else by short numbers, which take less space.
 
     Raises:
         DataError: sizes that are missing or contradict the model.
         ModelError: an operator that LiteRT cannot do exactly as ONNX says; the message has its name and a remedy.
         MissingExtraError: ai-edge-litert is not installed.
     """
-    return convert(model, shapes=shapes, metadata=metadata, hybrid=hybrid).data
+    return convert(model, shapes=shapes, metadata=metadata, hybrid=hybrid, keep_names=keep_names).data
 
 
 def convert(
     model: Hub | ir.Model,
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
-    metadata: Mapping[str, bytes] | None = None,
+    metadata: LiteRTMetadata | None = None,
     hybrid: bool = True,
+    keep_names: bool = True,
 ) -> Written:
     """`write_litert`, with its notes."""
     given = load(model, normalize=False)
@@ -90,4 +95,5 @@ def convert(
         )
         if left is not None:
             raise refuse(op, f"its output {left.name!r} is read", "LiteRT's operator has no such output")
-    return Written(to_bytes(emitter, metadata or {}, any_batch=any_batch), tuple(graph.notes))
+    data = to_bytes(emitter, metadata or LiteRTMetadata(), any_batch=any_batch, keep_names=keep_names)
+    return Written(data, tuple(graph.notes))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
 import numpy as np
 
 from fewbit.core.packing import pack
 from fewbit.errors import ModelError
+from fewbit.formats.litert.kinds import LiteRTMetadata
 from fewbit.formats.litert.schema import IDENTIFIER, OLD_CODES_END, VERSION, operator_codes, schema
 from fewbit.formats.litert.write.emit import NUMPY, Call, Emitter, Stored, digest
 from fewbit.formats.litert.write.graph import Array, Quant, Tensor
@@ -16,6 +20,9 @@ from fewbit.formats.litert.write.versions import minimum_runtime, version_of
 from fewbit.spec import DType
 
 SIGNATURE = "serving_default"
+DESCRIPTION = "fewbit"
+RUNTIME_ENTRY = "min_runtime_version"
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the first that the format has: the same files give the same bytes
 ALIGNMENT = 16
 """Bytes, of buffers."""
 
@@ -49,10 +56,14 @@ LIMIT = (1 << 31) - 1
 """Bytes: offsets of a flatbuffer have 32 bits."""
 
 
-def to_bytes(emitter: Emitter, metadata: Mapping[str, bytes], *, any_batch: bool = False) -> bytes:
+def to_bytes(
+    emitter: Emitter, metadata: LiteRTMetadata, *, any_batch: bool = False, keep_names: bool = True
+) -> bytes:
     """The file: buffers aligned to 16 bytes (`force_align` of the schema), the same bytes for the same graph.
 
     Args:
+        metadata: signature, description, named bytes, and files that are attached.
+        keep_names: whether tensors but the ends keep their names.
         any_batch: the first axis of all inputs counts samples; the file says so if its operators allow it.
 
     Raises:
@@ -61,10 +72,21 @@ def to_bytes(emitter: Emitter, metadata: Mapping[str, bytes], *, any_batch: bool
     size = sum(0 if t.data is None else t.data.nbytes for t in emitter.tensors)
     if size > LIMIT:
         raise ModelError(f"the constants have {size} bytes, and a .tflite file ends at {LIMIT}; write narrower weights")
-    packer = _Packer(schema(), emitter)
+    packer = _Packer(schema(), emitter, keep_names)
     builder = _aligned_builder()
     builder.Finish(packer.model(metadata, any_batch).Pack(builder), IDENTIFIER)
-    return bytes(builder.Output())
+    return _with_files(bytes(builder.Output()), metadata.files)
+
+
+def _with_files(data: bytes, files: Mapping[str, bytes]) -> bytes:
+    """A model with files attached as a zip archive behind it, uncompressed, so that readers may map them."""
+    if not files:
+        return data
+    made = io.BytesIO(data)
+    with zipfile.ZipFile(made, "a") as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name, _ZIP_DATE), content)
+    return made.getvalue()
 
 
 def _aligned_builder() -> Any:
@@ -87,8 +109,8 @@ def _aligned_builder() -> Any:
 
 
 class _Packer:
-    def __init__(self, schema: Any, emitter: Emitter) -> None:
-        self.schema, self.emitter = schema, emitter
+    def __init__(self, schema: Any, emitter: Emitter, keep_names: bool) -> None:
+        self.schema, self.emitter, self.keep_names = schema, emitter, keep_names
         self.buffers: list[Any] = []
         self._known: dict[bytes, int] = {}
         self._tensors: list[Any] = []
@@ -104,7 +126,7 @@ class _Packer:
             self.buffers.append(made)
         return self._known[key]
 
-    def model(self, metadata: Mapping[str, bytes], any_batch: bool) -> Any:
+    def model(self, metadata: LiteRTMetadata, any_batch: bool) -> Any:
         schema, emitter = self.schema, self.emitter
         self.buffer(b"")
         inputs = [emitter.read(t) for t in emitter.graph.inputs]
@@ -115,6 +137,8 @@ class _Packer:
         self._tensors = []
         while len(self._tensors) < len(emitter.tensors):
             self._tensors.append(self._tensor(emitter.tensors[len(self._tensors)]))
+        if not self.keep_names:
+            self._shorten({*inputs, *outputs})
         if any_batch and all(call.builtin in BATCHWISE for call in emitter.calls):
             for index in {*inputs, *outputs}:
                 self._tensors[index].shapeSignature = [-1, *self._tensors[index].shape[1:]]
@@ -122,16 +146,23 @@ class _Packer:
         subgraph.operators = [self._operator(call, codes) for call in emitter.calls]
         subgraph.tensors, subgraph.inputs, subgraph.outputs = self._tensors, inputs, outputs
         model = schema.ModelT()
-        model.version, model.description = VERSION, "fewbit"
+        model.version, model.description = VERSION, metadata.description or DESCRIPTION
         model.subgraphs = [subgraph]
         model.operatorCodes = [self._code(*key) for key in codes]
-        model.signatureDefs = [self._signature(inputs, outputs)]
+        model.signatureDefs = [self._signature(metadata.signature or SIGNATURE, inputs, outputs)]
         runtime = minimum_runtime(codes).encode().ljust(16, b"\0")
-        model.metadata = [
-            self._metadata(*item) for item in (("min_runtime_version", runtime), *sorted(metadata.items()))
-        ]
+        entries = {RUNTIME_ENTRY: runtime, **{k: v for k, v in metadata.entries.items() if k != RUNTIME_ENTRY}}
+        model.metadata = [self._metadata(*entry) for entry in entries.items()]
         model.buffers = self.buffers
         return model
+
+    def _shorten(self, ends: set[int]) -> None:
+        """Number the tensors that are no ends, by names that no end has."""
+        taken = {self._tensors[index].name for index in ends}
+        numbers = (str(number) for number in count() if str(number) not in taken)
+        for index, tensor in enumerate(self._tensors):
+            if index not in ends:
+                tensor.name = next(numbers)
 
     def _tensor(self, stored: Stored) -> Any:
         schema = self.schema
@@ -195,9 +226,9 @@ class _Packer:
             return getattr(enums.get(name, self.schema.TensorType), value.upper())
         return list(value) if isinstance(value, tuple) else value
 
-    def _signature(self, inputs: list[int], outputs: list[int]) -> Any:
+    def _signature(self, key: str, inputs: list[int], outputs: list[int]) -> Any:
         made = self.schema.SignatureDefT()
-        made.signatureKey, made.subgraphIndex = SIGNATURE, 0
+        made.signatureKey, made.subgraphIndex = key, 0
         made.inputs = [self._named(t, i) for t, i in zip(self.emitter.graph.inputs, inputs, strict=True)]
         made.outputs = [self._named(t, i) for t, i in zip(self.emitter.graph.outputs, outputs, strict=True)]
         return made
