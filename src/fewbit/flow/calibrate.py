@@ -26,6 +26,7 @@ from fewbit.flow.joint import SAMPLES, not_searched, search_jointly
 from fewbit.flow.outputs import OutputJudge
 from fewbit.graph.facts import state_inputs
 from fewbit.graph.hub import Hub
+from fewbit.measure.answers import INTEGER_STEP
 from fewbit.plan.plan import Plan, Rewrite, SitePlan
 from fewbit.plan.recipe import Recipe
 from fewbit.plan.resolve import resolve
@@ -116,6 +117,11 @@ class Calibrator:
         """Of the files that the target runs."""
         return format_of(self.target)
 
+    @property
+    def step(self) -> float:
+        """Of the probabilities that the target's files give; 0 where they are floats."""
+        return INTEGER_STEP if self.target.integers_only else 0.0
+
     def plan(self, recipe: Recipe) -> Plan:
         """The recipe's plan, with all numbers, and what they were taken from."""
         return self._labelled(self._plan(recipe))
@@ -149,6 +155,7 @@ class Calibrator:
             rounded=self._round,
             lower=self.lower,
             format=self.format,
+            step=self.step,
             ignore=self.states(),
             progress=self.progress,
         )
@@ -231,7 +238,7 @@ class Calibrator:
             return plain
         errors = range_errors(self.hub, asked, judging, threads=self.threads)
         judged = self._corrected(judge_ranges(plan, asked, errors))
-        judge = OutputJudge(self.hub, confirming, self.format, self.states())
+        judge = OutputJudge(self.hub, confirming, self.format, self.states(), self.step)
         before, after = (judge.sqnr(self.lower(p)) for p in (plain, judged))
         if after >= before:
             return judged

@@ -34,6 +34,7 @@ def search_jointly(
     rounded: Callable[[Plan], Plan],
     lower: Callable[[Plan], ir.Model],
     format: ModelFormat,
+    step: float,
     ignore: Collection[str],
     progress: Progress,
 ) -> Plan:
@@ -43,7 +44,7 @@ def search_jointly(
     Args:
         plan: with the parameters of its edges. stats: of them. feeds: a few samples.
         corrected: gives a plan its other numbers; rounded: its integers. lower: the model of a plan, in a format.
-        ignore: outputs that do not count.
+        step: of outputs that are probabilities as integers, else 0. ignore: outputs that do not count.
     """
     ranges = JointRanges(hub, plan, stats)
     count = max(len(feeds) - _CONFIRMING, len(feeds) // 3)
@@ -52,7 +53,7 @@ def search_jointly(
         why = "3 samples are needed to judge them" if ranges.start else "there are none of integers that could change"
         plan = rounded(corrected(ranges.plain(why)))
         return replace(plan, notes=(*plan.notes, f"ranges are not searched jointly: {why}; least squared errors kept"))
-    judge = OutputJudge(hub, judging, format, ignore)
+    judge = OutputJudge(hub, judging, format, ignore, step)
     with progress.task("searching ranges jointly", MOST_EVALUATIONS) as advance:
 
         def noise(choice: Choice) -> float:
@@ -65,7 +66,7 @@ def search_jointly(
         choice = search(ranges.start, noise)
     plain = rounded(corrected(ranges.plain("no other ranges were better for the outputs")))
     found = rounded(corrected(ranges.plan_of(choice)))
-    judge = OutputJudge(hub, confirming, format, ignore)
+    judge = OutputJudge(hub, confirming, format, ignore, step)
     before, after = (judge.sqnr(lower(p)) for p in (plain, found))
     if after > before:
         return found

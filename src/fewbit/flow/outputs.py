@@ -15,10 +15,13 @@ from fewbit.runtimes.onnxruntime import Feed, open_session
 from fewbit.runtimes.verify import compare_with
 
 
-def score_views(hub: Hub) -> Views:
-    """For every output that is probabilities, what gives the scores behind them."""
+def score_views(hub: Hub, step: float = 0.0) -> Views:
+    """For every output that is probabilities, what gives the scores behind them; `step`: of probabilities that are integers."""
+    least = {"least": step} if step else {}
     return {
-        name: partial(scores_of_softmax, axis=squash.axis) if squash.kind == "softmax" else scores_of_sigmoid
+        name: partial(scores_of_softmax, axis=squash.axis, **least)
+        if squash.kind == "softmax"
+        else partial(scores_of_sigmoid, **least)
         for name, squash in squashed_outputs(hub).items()
     }
 
@@ -26,13 +29,15 @@ def score_views(hub: Hub) -> Views:
 class OutputJudge:
     """Compares quantized models with the outputs that the float model gave for some samples, which are kept.
 
-    Outputs to `ignore` do not count.
+    Outputs to `ignore` do not count. step: as of `score_views`.
     """
 
-    def __init__(self, hub: Hub, feeds: Iterable[Feed], format: ModelFormat, ignore: Collection[str] = ()) -> None:
+    def __init__(
+        self, hub: Hub, feeds: Iterable[Feed], format: ModelFormat, ignore: Collection[str] = (), step: float = 0.0
+    ) -> None:
         self.format = format
         session = open_session(hub.model)
-        self.names, self.views, self.ignore = session.outputs, score_views(hub), ignore
+        self.names, self.views, self.ignore = session.outputs, score_views(hub, step), ignore
         self.wanted = [(feed, session.run(feed)) for feed in feeds]
 
     def sqnr(self, quantized: ir.Model) -> float:

@@ -115,7 +115,7 @@ class _Judge:
     ignore: Collection[str]
 
     def __post_init__(self) -> None:
-        self.outputs = OutputJudge(self.job.hub, self.feeds, self.job.format, self.ignore)
+        self.outputs = OutputJudge(self.job.hub, self.feeds, self.job.format, self.ignore, self.job.step)
         self.views = self.outputs.views
 
     def sqnr(self, plan: Plan) -> float:

@@ -154,7 +154,8 @@ def _weights(hub: Hub, node: ir.Node, plan: NodePlan, setting: Setting, target: 
     for value in values:
         rank = len(value.const_value.shape)  # type: ignore[union-attr]
         block = tuple(1 if axis in _scale_axes(node, weight.out_axis, rank) else -1 for axis in range(rank))
-        if setting.weight.granularity == "tensor":
+        one_scale = plan.form in _CHANNEL_FORMS and not target.rule(node.op_type).per_channel
+        if setting.weight.granularity == "tensor" or one_scale:
             block = PER_TENSOR
         elif setting.weight.granularity == "group" and plan.form not in _CHANNEL_FORMS:
             block = _group(value, weight, block, setting.weight.group_size)

@@ -6,6 +6,8 @@ It has no processor for float worth the name, so everything is integers. Rules f
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fewbit.spec import INT8, INT16
 from fewbit.targets.schema import OpRule, Target
 
@@ -18,7 +20,10 @@ _MOVES8 = OpRule(("passthrough",), (INT8,))
 _UNIT = {INT8: (1 / 256, -128), INT16: (1 / 32768, 0)}
 
 _OPS: dict[str, OpRule] = {
-    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul"), _WEIGHTED),
+    **dict.fromkeys(("Conv", "ConvTranspose"), _WEIGHTED),
+    # FULLY_CONNECTED, whose kernels have one scale for a weight; those with one a channel came years later, and not everywhere.
+    # Of two activations a MatMul is BATCH_MATMUL.
+    **dict.fromkeys(("Gemm", "MatMul"), replace(_WEIGHTED, per_channel=False)),
     **dict.fromkeys(("Add", "Sub", "Mul", "LeakyRelu", "GlobalAveragePool", "ReduceMean"), _ELEMENTWISE),
     **dict.fromkeys(("Sigmoid", "Softmax"), OpRule(("integer",), _BOTH, fixed=_UNIT)),
     "Tanh": OpRule(("integer",), _BOTH, fixed={INT8: (1 / 128, 0), INT16: (1 / 32768, 0)}),
@@ -52,8 +57,8 @@ _OPS: dict[str, OpRule] = {
 
 _FACTS = (
     "every operator computes with integers; a model with one that cannot is refused, and the message names it",
-    "activations are int8 with a zero point, or int16 without one (a16w8); weights int8 per output channel, biases int32 "
-    "(int64 beside int16)",
+    "activations are int8 with a zero point, or int16 without one (a16w8); weights int8, of convolutions per output "
+    "channel, of dense layers with one scale; biases int32 (int64 beside int16)",
     "inputs and outputs are integers, or with --io float QUANTIZE and DEQUANTIZE stand at the ends",
     "files are checked with LiteRT's reference kernels, which microcontrollers run; no time is measured",
 )

@@ -369,5 +369,6 @@ class _Lowering:
                 if real.is_graph_output():
                     (real,) = self.emit.node("Identity", [real], "output", dtype=ir.DataType.FLOAT)
                 self._become_output(output, real)
+                real.type = ir.TensorType(ir.DataType.FLOAT)  # a node that moves integers gave its output their type
         graph.sort()
         RemoveUnusedNodesPass()(self.hub.model)

@@ -90,15 +90,32 @@ def _with_files(data: bytes, files: Mapping[str, bytes]) -> bytes:
 
 
 def _aligned_builder() -> Any:
-    """A builder that puts arrays, which here are the buffers alone, at multiples of 16 bytes.
+    """A builder that puts arrays of bytes, which here are the buffers alone, at multiples of 16, and stores other arrays and texts
+    that are equal once.
 
-    The schema demands it (`force_align`) and readers that map the file rely on it; Python's generated classes ignore it.
+    The schema demands the first (`force_align`) and readers that map the file rely on it; Python's generated classes ignore it.
+    The second is worth a fifth of a small convolutional network: each of its channels has a zero point of 8 bytes, twice.
     """
     import flatbuffers  # type: ignore[import-untyped]
 
     class Aligned(flatbuffers.Builder):  # type: ignore[misc]
+        def __init__(self, size: int) -> None:
+            super().__init__(size)
+            self.known: dict[tuple[str, bytes], int] = {}
+
+        def CreateString(self, s: str | bytes) -> int:  # noqa: N802
+            key = "text", s if isinstance(s, bytes) else s.encode()
+            if key not in self.known:
+                self.known[key] = int(super().CreateString(s))
+            return self.known[key]
+
         def CreateNumpyVector(self, x: Array) -> int:  # noqa: N802
             data = x.tobytes()
+            if x.dtype != np.uint8:
+                key = x.dtype.str, data
+                if key not in self.known:
+                    self.known[key] = int(super().CreateNumpyVector(x))
+                return self.known[key]
             self.StartVector(1, len(data), ALIGNMENT)
             head: int = self.head - len(data)  # type: ignore[has-type]
             self.head = head
@@ -167,7 +184,7 @@ class _Packer:
     def _tensor(self, stored: Stored) -> Any:
         schema = self.schema
         made = schema.TensorT()
-        made.name, made.shape, made.hasRank = stored.name, list(stored.shape), True
+        made.name, made.shape, made.hasRank = stored.name, np.array(stored.shape, "<i4"), True
         made.type = getattr(schema.TensorType, stored.dtype.upper())
         made.buffer = 0 if stored.data is None else self.buffer(encoded(stored))
         if stored.quant is not None:
@@ -182,7 +199,7 @@ class _Packer:
             details.scales, details.zeroPoints, details.blockSize = self._scales(stored, quant), -1, quant.block
             made.details, made.detailsType = details, schema.QuantizationDetails.BlockwiseQuantization
             return made
-        made.scale, made.zeroPoint = quant.scale.tolist(), quant.zero_point.tolist()
+        made.scale, made.zeroPoint = quant.scale.astype("<f4"), quant.zero_point.astype("<i8")
         made.quantizedDimension = quant.axis or 0
         return made
 
