@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fewbit.formats.onnx.emit import Emitter
 from fewbit.graph.hub import Hub, constant_array
+from fewbit.spec import DType
 
 _MULTIPLIER_BITS = 20
 _REQUANTIZED = 1 << 8
@@ -105,7 +106,8 @@ def _centred(emit: Emitter, integers: _Integers) -> ir.Value:
     stored = ir.DataType(integers.value.dtype) if integers.value.dtype is not None else ir.DataType.INT8
     zero = emit.constant(np.array(integers.zero_point, stored.numpy()), "zp")
     inputs: list[ir.Value | None] = [integers.value, emit.scalar(1.0), zero]
-    return emit.node("DequantizeLinear", inputs, "exact", dtype=ir.DataType.FLOAT)[0]
+    domain = emit.domain_of(DType("int", 8 * stored.numpy().itemsize))
+    return emit.node("DequantizeLinear", inputs, "exact", dtype=ir.DataType.FLOAT, domain=domain)[0]
 
 
 def _scaled(emit: Emitter, value: ir.Value, factor: NDArray[np.float32]) -> ir.Value:
