@@ -26,7 +26,7 @@ def command(
     model: RunnableArg,
     baseline: BaselineOpt = None,
     data: DataOpt = None,
-    target: TargetOpt = "ort-cpu",
+    target: TargetOpt = None,
     batch: Annotated[
         list[int] | None, typer.Option("--batch", min=1, help="Batch size; repeatable [default: 1]", show_default=False)
     ] = None,
@@ -54,7 +54,7 @@ def command(
         opened,
         baseline=other,
         data=data,
-        target=target,
+        target=target or "ort-cpu",
         batch=batch or (1,),
         threads=threads or (1,),
         rounds=rounds,

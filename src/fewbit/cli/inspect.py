@@ -27,7 +27,7 @@ def command(
         str | None,
         typer.Option("--recipe", metavar="NAME|FILE", help="Show the plan of this recipe.", show_default=False),
     ] = None,
-    target: TargetOpt = "ort-cpu",
+    target: TargetOpt = None,
     plan: Annotated[Path | None, typer.Option("--plan", help="Show this stored plan.", show_default=False)] = None,
     exclude: ExcludeOpt = None,
     input_shape: InputShapeOpt = None,
@@ -45,4 +45,4 @@ def command(
 
     options = import_options(input_shape, dynamic, factory, allow_pickle, signature)
     opened = open_models([model], options, progress=progress_for(quiet=False))[0]
-    show(inspect(opened, recipe=recipe, target=target, plan=plan, exclude=exclude or ()), as_json, render)
+    show(inspect(opened, recipe=recipe, target=target or "ort-cpu", plan=plan, exclude=exclude or ()), as_json, render)

@@ -56,7 +56,13 @@ LimitOpt = Annotated[
     typer.Option("--limit", "--samples", min=1, metavar="N", help="Use the first N samples.", show_default=False),
 ]
 TargetOpt = Annotated[
-    str, typer.Option("--target", metavar="T", help="Where the model will run: a name of `fewbit targets list`.")
+    str | None,
+    typer.Option(
+        "--target",
+        metavar="T",
+        show_default=False,
+        help="Where the model will run: a name of `fewbit targets list` [default: ort-cpu; litert-cpu for a .tflite]",
+    ),
 ]
 RecipeOpt = Annotated[
     str,

@@ -31,7 +31,7 @@ def command(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="The file to write.", show_default=False)],
     recipe: RecipeOpt = "int8",
     data: OrSyntheticOpt = None,
-    target: TargetOpt = "ort-cpu",
+    target: TargetOpt = None,
     limit: LimitOpt = None,
     preprocess: PreprocessOpt = None,
     exclude: ExcludeOpt = None,
@@ -42,7 +42,12 @@ def command(
     save_plan: Annotated[
         Path | None, typer.Option("--save-plan", help="Write the plan here.", show_default=False)
     ] = None,
-    format_: Annotated[Literal["onnx"], typer.Option("--format", help="The file format to write.")] = "onnx",
+    format_: Annotated[
+        Literal["onnx", "litert"] | None,
+        typer.Option(
+            "--format", show_default=False, help="The file format to write [default: by the target, or by OUT]"
+        ),
+    ] = None,
     min_sqnr: Annotated[
         float | None,
         typer.Option(
@@ -89,6 +94,7 @@ def command(
         recipe,
         target,
         out,
+        format=format_,
         limit=limit,
         preprocess=preprocess,
         plan=plan,

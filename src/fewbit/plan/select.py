@@ -75,14 +75,14 @@ def _heavy(hub: Hub, node: ir.Node, setting: Setting, target: Target) -> NodePla
     for form in _wanted(node, setting):
         if form not in rule.forms:
             continue
-        refused = _refuse(hub, node, form, setting, rule)
+        refused = _refuse(hub, node, form, setting, target)
         if refused is None and form == "weight_only" and setting.compute == "weights":
             refused = refuse_cost(hub, node, target)
         if refused is None:
             return decide(form, _why(form, node, setting, rule, why_not), name)
         if form == "weight_only":
             why_not = refused
-    refused = _refuse(hub, node, "storage", setting, rule) or rule.why or f"the target has no narrow {node.op_type}"
+    refused = _refuse(hub, node, "storage", setting, target) or rule.why or f"the target has no narrow {node.op_type}"
     return decide("float", f"{setting.reason}; {refused}" if setting.reason else refused)
 
 
@@ -102,9 +102,13 @@ def _wanted(node: ir.Node, setting: Setting) -> tuple[Form, ...]:
     return ("storage",)
 
 
-def _refuse(hub: Hub, node: ir.Node, form: Form, setting: Setting, rule: OpRule) -> str | None:
+def _refuse(hub: Hub, node: ir.Node, form: Form, setting: Setting, target: Target) -> str | None:
     """Why a heavy node cannot take a form that the target has for its op, or None."""
+    rule = target.rule(node.op_type)
     if form == "storage":
+        refused = _refuse_storage(setting, target)
+        if refused is not None:
+            return refused
         weight = weight_of(node)
         elements = weight.value.const_value.size if weight and weight.value.const_value is not None else 0
         if elements < MIN_STORED_ELEMENTS:
@@ -142,6 +146,20 @@ def _refuse(hub: Hub, node: ir.Node, form: Form, setting: Setting, rule: OpRule)
     if node.op_type == "MatMul" and not is_constant(node.inputs[1]):
         return "the constant is the left operand"
     return None
+
+
+def _refuse_storage(setting: Setting, target: Target) -> str | None:
+    """Why a file of the target cannot hold such weights, or None."""
+    weight = setting.weight
+    if target.stores is None:
+        return None
+    if weight.codebook is not None:
+        return f"a {target.format} file holds no weights of codebook {weight.codebook}"
+    if weight.dtype not in target.stores:
+        return f"a {target.format} file holds {', '.join(map(str, target.stores))} weights, not {weight.dtype}"
+    return (
+        None if weight.symmetric else f"a {target.format} file holds weights without zero points; set symmetric: true"
+    )
 
 
 def _read_otherwise(node: ir.Node) -> bool:

@@ -59,6 +59,9 @@ class Target:
     weight_only_rows: (elements of a weight, activation rows): from so many elements on a weight-only kernel is no slower than
         float for up to so many rows.
     fused_activations: ops that a quantized output absorbs.
+    activations: the integers that activations are; those that a recipe names become them, of as many bits. Signed ones of 16
+        bits have no zero point.
+    stores: the dtypes that a weight in `storage` form may have; None: any.
     bias: dtype of a bias in an integer kernel; its scale is the product of input and weight scales.
     rounding: of activations in the runtime.
     facts: what a user should know, each with the form it concerns.
@@ -73,6 +76,8 @@ class Target:
     pair_limit: int | None = None
     weight_only_rows: tuple[tuple[int, int], ...] = ()
     fused_activations: tuple[str, ...] = ("Relu", "Clip")
+    activations: Literal["uint", "int"] = "uint"
+    stores: tuple[DType, ...] | None = None
     bias: DType = INT32
     rounding: Rounding = "half_even"
     facts: tuple[str, ...] = field(default=(), repr=False)
@@ -90,6 +95,8 @@ class Target:
             "weight_bits": self.weight_bits,
             "pair_limit": self.pair_limit,
             "weight_only_rows": [list(row) for row in self.weight_only_rows],
+            "activations": self.activations,
+            "stores": None if self.stores is None else [str(d) for d in self.stores],
             "bias": str(self.bias),
             "rounding": self.rounding,
             "fused_activations": list(self.fused_activations),

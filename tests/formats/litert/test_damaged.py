@@ -17,7 +17,7 @@ from fewbit.graph.load import load
 from tests.formats.litert.build import Tflite
 from tests.formats.litert.cases import CASES
 from tests.formats.litert.test_metadata import attached, with_metadata
-from tests.formats.litert.test_read import network, several
+from tests.formats.litert.test_read import composed, network, several
 
 LONGEST = 10.0
 """Seconds: a file takes milliseconds, and a machine that does other things too takes longer."""
@@ -26,7 +26,7 @@ MOST_MEMORY = 1_500_000
 
 
 def files() -> list[bytes]:
-    made = [network().data(), several(), attached(with_metadata(), {"labels.txt": b"cat"})]
+    made = [network().data(), several(), composed().data(), attached(with_metadata(), {"labels.txt": b"cat"})]
     for name in (
         "CONV_2D dilated",
         "DENSIFY blocks",

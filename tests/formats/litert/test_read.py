@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
+from flatbuffers import flexbuffers
 
 import fewbit
 from fewbit.errors import ModelError, RecipeError
@@ -293,3 +294,56 @@ def test_the_state_of_a_recurrent_layer_is_told() -> None:
     t = Tflite()
     CASES["UNIDIRECTIONAL_SEQUENCE_LSTM"].make(t)
     assert "every run begins with zeros" in read_litert(t.data()).notes[0]
+
+
+def composed(*, passes_on: bool = False) -> Tflite:
+    """x² + 1, doubled, where x² + 1 is a function of its own, used twice."""
+    t = Tflite()
+    main = t.graph
+    inner = t.api.SubGraphT()
+    inner.tensors, inner.inputs, inner.outputs, inner.operators, inner.name = [], [], [], [], b"body"
+    t.graph = inner
+    x = t.input((2, 3), name="x")
+    out = t.op("ADD", [t.op("SQUARE", [x], (2, 3)), t.constant(np.ones(3, np.float32))], (2, 3), "AddOptions")
+    t.outputs(x if passes_on else out)
+    t.graph = main
+    t.model.subgraphs.append(inner)
+    value = t.input((2, 3), name="x")
+    for _ in range(2):
+        value = t.op("STABLEHLO_COMPOSITE", [value], (2, 3))
+        made = main.operators[-1]
+        made.builtinOptions2Type = t.api.BuiltinOptions2.StableHLOCompositeOptions
+        made.builtinOptions2 = t.api.StableHLOCompositeOptionsT()
+        made.builtinOptions2.compositeAttributes = np.frombuffer(flexbuffers.Dumps({}), np.uint8)
+        made.builtinOptions2.name, made.builtinOptions2.decompositionSubgraphIndex = b"test.body", 1
+    t.outputs(t.op("ADD", [value, value], t.tensor((2, 3), name="y"), "AddOptions"))
+    return t
+
+
+@pytest.mark.parametrize("passes_on", [False, True])
+def test_composites_are_what_they_are_made_of(passes_on: bool) -> None:
+    data = composed(passes_on=passes_on).data()
+    feed = [np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)]
+    model = read_litert(data).model
+    assert [v.name for v in model.graph.outputs] == ["y"]
+    np.testing.assert_allclose(run_hub(model, feed)[0], run_litert(data, feed)[0], rtol=1e-6)
+    once = feed[0] if passes_on else feed[0] ** 2 + 1
+    np.testing.assert_allclose(run_hub(model, feed)[0], 2 * (once if passes_on else once**2 + 1), rtol=1e-6)
+
+
+def test_a_composite_that_is_part_of_itself() -> None:
+    t = composed()
+    t.graph.operators[0].builtinOptions2.decompositionSubgraphIndex = 0
+    with pytest.raises(ModelError, match=r"composites in composites|more than 32768 operators"):
+        read_litert(t.data())
+
+
+def test_subgraphs_without_signatures_are_told() -> None:
+    t = composed()
+    assert read_litert(t.data()).notes == ()
+    spare = t.api.SubGraphT()
+    spare.name = b"spare"
+    t.model.subgraphs.append(spare)
+    assert read_litert(t.data()).notes == (
+        "the first subgraph is imported; signature= chooses another by its name: spare",
+    )

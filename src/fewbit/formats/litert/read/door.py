@@ -11,6 +11,7 @@ import onnx_ir as ir
 from fewbit.errors import ModelError, RecipeError
 from fewbit.extras import load_extra
 from fewbit.formats.litert.read.build import Builder
+from fewbit.formats.litert.read.composite import inlined
 from fewbit.formats.litert.read.dilated import dilated
 from fewbit.formats.litert.read.file import LiteRTFile, Signature, read_bytes
 from fewbit.formats.litert.read.ops import OPS, refusal
@@ -48,7 +49,7 @@ def read_litert(source: str | Path | bytes, *, signature: str | None = None) -> 
     label = "the model" if isinstance(source, bytes) else str(source)
     file = LiteRTFile(source if isinstance(source, bytes) else read_bytes(Path(source)), label)
     chosen, index, notes = _chosen(file, signature)
-    subgraph = file.subgraph(index)
+    subgraph = inlined(file, file.subgraph(index))
     inputs = _interface(
         file, subgraph.inputs, chosen.inputs if chosen else (), [t.name for t in subgraph.tensors], "input"
     )
@@ -105,6 +106,11 @@ def _chosen(file: LiteRTFile, wanted: str | None) -> tuple[Signature | None, int
             if found and left
             else []
         )
+        if not signatures and file.subgraph_count > 1:
+            bodies = {op.composite for op in file.subgraph(0).operators}
+            others = [file.subgraph_name(i) or f"number {i}" for i in range(1, file.subgraph_count) if i not in bodies]
+            if others:
+                notes = [f"the first subgraph is imported; signature= chooses another by its name: {', '.join(others)}"]
         return found, found.subgraph if found else 0, notes
     for signature in signatures:
         if signature.key == wanted:

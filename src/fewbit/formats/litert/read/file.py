@@ -83,7 +83,10 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operator:
-    """One operator: `name` is its builtin name, or CUSTOM, and `custom` what it is called then. Inputs of -1 are left out."""
+    """One operator: `name` is its builtin name, or CUSTOM, and `custom` what it is called then. Inputs of -1 are left out.
+
+    composite: the subgraph that says what a STABLEHLO_COMPOSITE does.
+    """
 
     index: int
     name: str
@@ -92,6 +95,7 @@ class Operator:
     outputs: tuple[int, ...]
     options_type: str
     options: Table | None
+    composite: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,7 @@ class LiteRTFile:
                 f"{label} has version {version} of the LiteRT schema, and 3 is the only one in use; convert it again"
             )
         self.subgraph_count = self._root.lengths(2)
+        self._subgraphs: dict[int, Subgraph] = {}
 
     @cached_property
     def codes(self) -> list[tuple[str, str]]:
@@ -179,17 +184,25 @@ class LiteRTFile:
 
     def subgraph(self, index: int) -> Subgraph:
         """Raises ModelError when there is none, or its parts do not fit each other."""
-        tables = self._root.tables(2, "subgraph")
+        tables = self._subgraph_tables
         if not 0 <= index < len(tables):
             raise self.flat.damaged(f"it has {len(tables)} subgraphs and none of number {index}")
-        table = tables[index]
+        if index not in self._subgraphs:
+            self._subgraphs[index] = self._read(tables[index])
+        return self._subgraphs[index]
+
+    @cached_property
+    def _subgraph_tables(self) -> list[Table]:
+        return self._root.tables(2, "subgraph")
+
+    def _read(self, table: Table) -> Subgraph:
         tensors = tuple(self._tensor(i, t) for i, t in enumerate(table.tables(0, "tensor")))
         operators = tuple(self._operator(i, t, len(tensors)) for i, t in enumerate(table.tables(3, "operator")))
         inputs, outputs = (self._indices(table, slot, len(tensors), least=0) for slot in (1, 2))
         return Subgraph(table.text(4), tensors, inputs, outputs, operators)
 
     def subgraph_name(self, index: int) -> str:
-        return self._root.tables(2, "subgraph")[index].text(4)
+        return self._subgraph_tables[index].text(4)
 
     def options(self, operator: Operator, wanted: str) -> Any:
         """The options of an operator as the schema's object; its defaults where the file has none.
@@ -236,7 +249,11 @@ class LiteRTFile:
         options = table.table(4, f"the options of operator {index}") if number else None
         inputs = self._indices(table, 1, count, least=-1)
         outputs = self._indices(table, 2, count, least=0)
-        return Operator(index, name, custom, inputs, outputs, kind, options)
+        composite = None
+        if name == "STABLEHLO_COMPOSITE":
+            described = table.table(12, f"the options of operator {index}")
+            composite = 0 if described is None else described.number(1, "i")
+        return Operator(index, name, custom, inputs, outputs, kind, options, composite)
 
     def _tensor(self, index: int, table: Table) -> Tensor:
         name = table.text(3)
