@@ -91,7 +91,8 @@ the last axis.
 
 What was tried of the interpreter of ai-edge-litert 2.3 and left out, as it is wrong without a word: 4-bit weights of a
 depthwise convolution beside int16 (-19 dB), 2-bit weights of a hybrid convolution (NaN), a hybrid depthwise convolution with
-one scale for all of its weight (-117 dB; written with one scale a channel)."""
+one scale for all of its weight (-117 dB; one with other groups is refused when it is loaded; both are written with one scale a
+channel)."""
 
 _XNNPACK = (
     "Conv DepthwiseConv ConvTranspose Gemm MatMul MaxPool GlobalAveragePool GlobalMaxPool Sigmoid Tanh Elu LeakyRelu "
