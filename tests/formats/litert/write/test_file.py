@@ -289,3 +289,42 @@ def test_an_output_that_the_operator_does_not_have_is_refused() -> None:
     pooled = model([node("MaxPool", ["x"], ["y", "i"], kernel_shape=[2, 2])], ["x:f[1,1,4,4]"], ["y:f", "i:i"])
     with pytest.raises(ModelError, match="it gives indices"):
         write_litert(load(pooled))
+
+
+def test_outputs_that_are_inputs_constants_or_each_other() -> None:
+    source = model(
+        [
+            node("Relu", ["x"], ["y"]),
+            node("Identity", ["y"], ["z"]),
+            node("Identity", ["x"], ["v"]),
+            node("Transpose", ["y"], ["t"], perm=[1, 0]),
+        ],
+        ["x:f[2,3]"],
+        ["y:f[2,3]", "z:f[2,3]", "v:f[2,3]", "t:f[3,2]", "k:f[3]"],
+        {"k": w(3)},
+    )
+    feed = {"x": w(2, 3)}
+    data = write_litert(load(source))
+    for kind in KINDS:
+        outputs = run_file(data, feed, kind)
+        for info, wanted in zip(source.graph.output, run_model(source, feed), strict=True):
+            assert np.array_equal(outputs[info.name], wanted)
+
+
+def test_a_value_that_is_read_and_given_out() -> None:
+    source = model(
+        [node("Conv", ["x", "w"], ["y"]), node("Relu", ["y"], ["z"])],
+        ["x:f[1,2,4,4]"],
+        ["y:f", "z:f"],
+        {"w": w(2, 2, 3, 3)},
+    )
+    feed = {"x": w(1, 2, 4, 4)}
+    outputs = run_file(write_litert(load(source)), feed, "AUTO")
+    assert all(relative(outputs[n], e) < 1e-5 for n, e in zip(("y", "z"), run_model(source, feed), strict=True))
+
+
+def test_a_scale_that_is_no_positive_number_is_refused() -> None:
+    nodes = [node("QuantizeLinear", ["x", "s", "z"], ["q"]), node("DequantizeLinear", ["q", "s", "z"], ["y"])]
+    constants = {"s": np.float32(0), "z": np.int8(0)}
+    with pytest.raises(ModelError, match=r"has the scale 0\.0"):
+        write_litert(load(model(nodes, ["x:f[2]"], ["y:f[2]"], constants)))

@@ -140,6 +140,11 @@ def _quant(node: ir.Node, inputs: list[Tensor | None], attributes: dict[str, Any
             f"{node.op_type} {node.name!r} has a computed scale or zero point; a LiteRT file needs constants"
         )
     flat = np.asarray(scale, np.float32).reshape(-1)
+    if not (np.isfinite(flat) & (flat > 0)).all():
+        worst = flat[~(np.isfinite(flat) & (flat > 0))][0]
+        raise ModelError(
+            f"{node.op_type} {node.name!r} has the scale {worst}; scales are positive numbers: quantize it anew"
+        )
     points = (
         np.zeros(flat.shape, np.int64) if zero is None or zero.data is None else zero.data.astype(np.int64).reshape(-1)
     )
