@@ -120,9 +120,9 @@ class _Builder:
                     f"with; export the model in float32"
                 )
             sizes = tuple(int(size) for size in shape or ())  # type: ignore[arg-type]
-            if data is not None and dtype.bitwidth < 8:  # type: ignore[union-attr]
+            if data is not None and dtype.bitwidth < 8:
                 data = data.astype(np.int8)
-            self.tensors[value] = Tensor(str(value.name), sizes, _DTYPES[dtype], data)  # type: ignore[index]
+            self.tensors[value] = Tensor(str(value.name), sizes, _DTYPES[dtype], data)
         return self.tensors[value]
 
 
