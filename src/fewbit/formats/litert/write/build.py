@@ -10,6 +10,7 @@ import onnx_ir as ir
 from fewbit.errors import ModelError
 from fewbit.formats.litert.write.graph import Graph, Op, Quant, Tensor
 from fewbit.formats.litert.write.prepare import DOMAIN, HALF
+from fewbit.formats.litert.write.unroll import unroll
 from fewbit.graph.facts import find_patterns
 from fewbit.graph.hub import ONNX_DOMAINS, Hub, constant_array, shape_of
 
@@ -44,8 +45,10 @@ def build(hub: Hub) -> Graph:
     Raises:
         ModelError: an operator of another domain, or an element type that LiteRT does not have.
     """
-    builder = _Builder(hub)
-    return builder.run()
+    graph = _Builder(hub).run()
+    unroll(graph)
+    graph.prune()
+    return graph
 
 
 class _Builder:
