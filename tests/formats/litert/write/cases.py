@@ -309,7 +309,6 @@ COMPUTING: dict[str, list[Case]] = {
         one("CumSum", "2,3,4", constants={"a": np.array(-1)}, exclusive=1, reverse=1),
     ],
     "TopK": [
-        Case([node("TopK", ["x", "k"], ["", "y"])], ["x:f[2,6]"], ["y:i"], {"k": ints(3)}),
         Case([node("TopK", ["x", "k"], ["y", "i"])], ["x:f[2,6]"], ["y:f", "i:i"], {"k": ints(3)}),
         Case([node("TopK", ["x", "k"], ["y", "i"], axis=1)], ["x:f[2,6,3]"], ["y:f", "i:i"], {"k": ints(2)}),
     ],

@@ -17,8 +17,8 @@ HALF = "DequantizeHalf"
 """Stands for the Cast of a float16 constant to float32, which folding would undo: the file keeps the 16 bits."""
 DOMAIN = "fewbit.litert"
 
-_ALL_OUTPUTS = frozenset(("Split", "TopK", "LSTM", "GRU", "RNN"))
-"""Operators whose outputs are told apart by their place, also where one before is not wanted."""
+_ALL_OUTPUTS = frozenset(("LSTM", "GRU", "RNN"))
+"""Operators whose first output may be left out."""
 
 
 def prepare(hub: Hub, shapes: Mapping[str, Sequence[int]] | None) -> Hub:
