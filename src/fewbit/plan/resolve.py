@@ -34,7 +34,7 @@ def resolve(hub: Hub, recipe: Recipe, target: Target) -> Plan:
     settings = {name: _as_target_has(setting, target) for name, setting in recipe.settings(nodes).items()}
     forms = select(hub, settings, target)
     sites, origin = place(hub, forms, settings, target)
-    sites = legalize(hub, forms, share(hub, forms, sites, origin))
+    sites = legalize(hub, forms, share(hub, forms, sites, origin), target)
     return Plan(hub.fingerprint(), target.name, recipe.name, sites, forms)
 
 

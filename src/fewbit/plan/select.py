@@ -22,7 +22,6 @@ from fewbit.plan.wiring import constant_operand, data_inputs, is_constant, is_fl
 from fewbit.targets import Form, OpRule, Target
 
 HEAVY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU", "RNN"})
-RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
 # Below this many elements a narrow weight saves less than the nodes that expand it take.
 MIN_STORED_ELEMENTS = 512
@@ -72,7 +71,7 @@ def _heavy(hub: Hub, node: ir.Node, setting: Setting, target: Target) -> NodePla
     if weight.value.dtype != ir.DataType.FLOAT:
         return decide("float", f"the weight is {weight.value.dtype}, not float32")
     why_not: str | None = None
-    for form in _wanted(node, setting):
+    for form in _wanted(node, setting, rule):
         if form not in rule.forms:
             continue
         refused = _refuse(hub, node, form, setting, target)
@@ -86,7 +85,7 @@ def _heavy(hub: Hub, node: ir.Node, setting: Setting, target: Target) -> NodePla
     return decide("float", f"{setting.reason}; {refused}" if setting.reason else refused)
 
 
-def _wanted(node: ir.Node, setting: Setting) -> tuple[Form, ...]:
+def _wanted(node: ir.Node, setting: Setting, rule: OpRule) -> tuple[Form, ...]:
     """The forms to try for a node with a weight, the best first."""
     if not setting.weight.dtype.is_integer:
         return ("storage",)
@@ -97,8 +96,7 @@ def _wanted(node: ir.Node, setting: Setting) -> tuple[Form, ...]:
     if setting.compute == "dynamic":
         return ("dynamic", "storage")
     if setting.compute == "integer":
-        # A recurrent layer may be dynamic where all else is static; other ops are asked for by name.
-        return ("dynamic", "storage") if node.op_type in RECURRENT else ("integer", "storage")
+        return ("integer" if "integer" in rule.forms else "dynamic", "storage")
     return ("storage",)
 
 

@@ -19,14 +19,20 @@ _OPS: dict[str, OpRule] = {
     "ConvTranspose": OpRule(
         ("storage",), weights=_WEIGHTS, why="its integer kernel was not probed; weights are narrow"
     ),
-    # FULLY_CONNECTED; with float activations its hybrid kernel quantizes them row by row.
+    # FULLY_CONNECTED
     "Gemm": OpRule(("integer", "dynamic", "storage"), (INT8, INT16), _WEIGHTS),
-    "MatMul": OpRule(("integer", "dynamic", "storage"), (INT8, INT16), _WEIGHTS),
+    # Of more than two axes, between float nodes: an integer kernel would need a quantized output, and one scale for all rows.
+    "MatMul": OpRule(
+        ("dynamic", "storage"),
+        weights=_WEIGHTS,
+        why="the hybrid kernel quantizes each row of the activation as it runs and gives float, which costs less accuracy "
+        "than integers between float nodes, and no more time",
+    ),
     "Gather": OpRule(("storage",), weights=_WEIGHTS),
     "Add": _ELEMENTWISE,
     "Mul": _ELEMENTWISE,
-    "Sigmoid": _ELEMENTWISE,
-    "Tanh": _ELEMENTWISE,
+    "Sigmoid": OpRule(("integer",), (INT8, INT16), fixed={INT8: (1 / 256, -128), INT16: (1 / 32768, 0)}),
+    "Tanh": OpRule(("integer",), (INT8, INT16), fixed={INT8: (1 / 128, 0), INT16: (1 / 32768, 0)}),
     "LeakyRelu": _ELEMENTWISE,
     "GlobalAveragePool": _ELEMENTWISE,
     "ReduceMean": _ELEMENTWISE,

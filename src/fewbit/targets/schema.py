@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ class OpRule:
     packed: the dtypes of weights that a weight-only kernel takes.
     per_channel: whether a weight may have one scale a channel.
     output: whether the integer kernel needs a quantized output, may have one, or gives float.
+    fixed: dtype of the output → (scale, zero point) where the kernel has its own.
     why: the evidence for what is missing here, shown to the user as a reason.
     """
 
@@ -41,6 +43,7 @@ class OpRule:
     packed: tuple[DType, ...] = ()
     per_channel: bool = True
     output: Output = "required"
+    fixed: Mapping[DType, tuple[float, int]] = field(default_factory=dict)
     why: str = ""
 
     def takes_activation(self, dtype: DType) -> bool:
@@ -109,6 +112,7 @@ class Target:
                     "packed": [str(d) for d in rule.packed],
                     "per_channel": rule.per_channel,
                     "output": rule.output,
+                    "fixed": {str(dtype): list(numbers) for dtype, numbers in rule.fixed.items()},
                     "why": rule.why,
                 }
                 for op, rule in self.ops.items()

@@ -36,8 +36,8 @@ class _Integers:
 
 
 def with_integer_arithmetic(model: ir.Model) -> ir.Model:
-    """A copy of a model in plain QDQ in which convolutions, dense layers, additions, products and global means between integers
-    compute as XNNPACK's kernels do; the rest is as it was."""
+    """A copy of a model in plain QDQ in which convolutions, dense layers, additions, products and means between integers are
+    computed as the kernels do it; the rest is as it was."""
     hub = Hub(model).clone()
     emit = Emitter(hub)
     for node in list(hub.graph):
@@ -84,7 +84,7 @@ def _rewrite(emit: Emitter, quantize: ir.Node) -> None:
 
 def _integers(value: ir.Value | None) -> _Integers | None:
     node = None if value is None else value.producer()
-    if node is None or node.op_type != "DequantizeLinear" or node.attributes.get_int("block_size", 0):
+    if node is None or node.op_type != "DequantizeLinear" or "block_size" in node.attributes:
         return None
     stored = node.inputs[0]
     scale = constant_array(node.inputs[1]) if node.inputs[1] is not None else None
@@ -144,7 +144,7 @@ def _mean(emit: Emitter, node: ir.Node, x: _Integers, scale: np.float32) -> ir.V
 
 
 def _pool(emit: Emitter, node: ir.Node, x: _Integers) -> ir.Value:
-    """A mean that stays at its input's scale, which LiteRT's own kernel takes of the stored integers: halves away from zero."""
+    """A mean at its input's scale, which LiteRT's own kernel takes of the stored integers: halves go away from zero."""
     stored = emit.node("Cast", [x.value], "exact", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)[0]
     attributes = {name: attribute.value for name, attribute in node.attributes.items()}
     (mean,) = emit.node("AveragePool", [stored], "exact", dtype=ir.DataType.FLOAT, **attributes)

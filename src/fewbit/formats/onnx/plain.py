@@ -109,12 +109,12 @@ class _Lowering:
             first = self._view(data_inputs(node)[0])
             self.views[node.outputs[0]] = View(first.value, first.dtype, first.scale * factor, first.zero_point, True)
             return
-        first = self._view(data_inputs(node)[0])
-        for index, value in enumerate(node.inputs):
-            if value is not None and value in data_inputs(node):
-                node.replace_input_with(index, self.emit.dequantize(self._view(value)))
+        first, activations = self._view(data_inputs(node)[0]), data_inputs(node)
         if plan.weight is not None:
-            self._weighted(node, first)
+            self._weighted(node, first)  # first: balance factors are found by the names of activations
+        for index, value in enumerate(node.inputs):
+            if value is not None and value in activations:
+                node.replace_input_with(index, self.emit.dequantize(self._view(value)))
         operand = constant_operand(self.hub, node) if node.op_type in ("Add", "Mul") else None
         if operand is not None and plan.form == "integer":
             self._constant_operand(node, operand[0])

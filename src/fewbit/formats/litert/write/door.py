@@ -68,7 +68,9 @@ def convert(
     hybrid: bool = True,
 ) -> Written:
     """`write_litert`, with its notes."""
-    hub = prepare(load(model, normalize=False), shapes)
+    given = load(model, normalize=False)
+    any_batch = all(info.shape and not isinstance(info.shape[0], int) for info in given.inputs)
+    hub = prepare(given, shapes)
     graph = build(hub)
     missing = sorted({op.kind for op in graph.ops if op.kind not in ROWS and op.kind != "DequantizeHalf"})
     if missing:
@@ -88,4 +90,4 @@ def convert(
         )
         if left is not None:
             raise refuse(op, f"its output {left.name!r} is read", "LiteRT's operator has no such output")
-    return Written(to_bytes(emitter, metadata or {}), tuple(graph.notes))
+    return Written(to_bytes(emitter, metadata or {}, any_batch=any_batch), tuple(graph.notes))
