@@ -17,7 +17,7 @@ from fewbit.formats.litert.write import convert, write_litert
 from fewbit.formats.litert.write.layout import after_transpose, between, only_ones_move, reshaped
 from fewbit.graph.load import load
 from tests.formats.litert.write import nets
-from tests.formats.litert.write.cases import w
+from tests.formats.litert.write.cases import COMPUTING, Case, w
 from tests.formats.litert.write.cases_moving import CASES
 from tests.formats.litert.write.quantizing import quantized
 from tests.formats.litert.write.running import KINDS, interpreter, kernels, relative, run_file, run_model
@@ -329,3 +329,10 @@ def test_a_scale_that_is_no_positive_number_is_refused() -> None:
     constants = {"s": np.float32(0), "z": np.int8(0)}
     with pytest.raises(ModelError, match=r"has the scale 0\.0"):
         write_litert(load(model(nodes, ["x:f[2]"], ["y:f[2]"], constants)))
+
+
+@pytest.mark.parametrize("case", [CASES["Split"][1], CASES["Gather"][1], CASES["Expand"][0], COMPUTING["Clip"][4]])
+def test_xnnpack_takes_it(case: Case) -> None:
+    """Not SPLIT_V, GATHER, BROADCAST_TO or RELU_0_TO_1, which cut a network into pieces."""
+    made = interpreter(write_litert(load(case.model())), "AUTO")
+    assert [op["op_name"] for op in made._get_ops_details()].count("DELEGATE") == 1
