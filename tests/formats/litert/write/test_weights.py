@@ -88,9 +88,11 @@ def test_weights_alone(op: str, dtype: str, grain: str) -> None:
     """In a hybrid kernel where there is one that computes what it should, else behind a Dequantize."""
     form, feed = weighted(op, dtype, grain)
     data = write_litert(load(form))
-    hybrid = {"int8": True, "int4": op in ("MatMul", "Gemm", "Conv", "Grouped"), "int2": op in ("MatMul", "Gemm")}[
-        dtype
-    ]
+    hybrid = {
+        "int8": op != "Depthwise",
+        "int4": op in ("MatMul", "Gemm", "Conv", "Grouped"),
+        "int2": op in ("MatMul", "Gemm"),
+    }[dtype]
     assert kernels(data)["DEQUANTIZE"] == (not hybrid)
     assert quality(form, feed, data) >= (HYBRID if hybrid else EXACT)
     assert quality(form, feed, write_litert(load(form), hybrid=False)) >= EXACT
