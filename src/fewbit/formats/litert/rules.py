@@ -92,7 +92,8 @@ the last axis.
 What was tried of the interpreter of ai-edge-litert 2.3 and left out, as it is wrong without a word: 4-bit weights of a
 depthwise convolution beside int16 (-19 dB), 2-bit weights of a hybrid convolution (NaN), a hybrid depthwise convolution with
 one scale for all of its weight (-117 dB). With one scale a channel the latter is right, but XNNPACK has none: a MobileNetV3
-took 1.7 times as long as with these weights dequantized. A hybrid convolution in groups needs one scale a channel, and gets it."""
+took 1.7 times as long as with these weights dequantized. A hybrid convolution in groups needs one scale a channel, and gets
+it."""
 
 _XNNPACK = (
     "Conv DepthwiseConv ConvTranspose Gemm MatMul MaxPool GlobalAveragePool GlobalMaxPool Sigmoid Tanh Elu LeakyRelu "

@@ -88,11 +88,13 @@ def test_weights_alone(op: str, dtype: str, grain: str) -> None:
     """In a hybrid kernel where there is one that computes what it should, else behind a Dequantize."""
     form, feed = weighted(op, dtype, grain)
     data = write_litert(load(form))
-    hybrid = {
-        "int8": op != "Depthwise",
-        "int4": op in ("MatMul", "Gemm", "Conv", "Grouped"),
-        "int2": op in ("MatMul", "Gemm"),
-    }[dtype]
+    products = ("MatMul", "Gemm")
+    takes = {
+        "int8": (*products, "Conv", "Grouped", "ConvTranspose"),
+        "int4": (*products, "Conv", "Grouped"),
+        "int2": products,
+    }
+    hybrid = op in takes[dtype]
     assert kernels(data)["DEQUANTIZE"] == (not hybrid)
     assert quality(form, feed, data) >= (HYBRID if hybrid else EXACT)
     assert quality(form, feed, write_litert(load(form), hybrid=False)) >= EXACT
