@@ -212,7 +212,7 @@ def _float_constant(graph: Graph, op: Op, index: int, tensor: Tensor, hybrid: bo
     kernel = KERNELS.get(op.kernel)
     if kernel is not None and index == kernel.weight:
         op.expand = op.expand or not hybrid or not fits_weight(op, tensor, "float32")
-        if not op.expand and op.kernel == "DepthwiseConv" and quant.axis is None:
+        if not op.expand and op.kind == "Conv" and int(op.get("group", 1)) > 1 and quant.axis is None:
             channels = tensor.shape[0]
             each = Quant(np.repeat(quant.scale, channels), np.repeat(quant.zero_point, channels), 0)
             return Tensor(tensor.name, tensor.shape, tensor.dtype, data, each)
