@@ -1,4 +1,4 @@
-"""LiteRT: fewbit's int8 beside float, litert-quantizer's static int8 of the same float file, and ONNX Runtime's int8 by fewbit.
+"""LiteRT: fewbit's int8 beside float, litert-quantizer's static int8 of the same file, and ONNX Runtime's int8 by fewbit.
 
 Writes a section of docs/litert.md. Latency is a ratio to the float file in the same runtime, in turns, on one thread.
 """

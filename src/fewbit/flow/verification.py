@@ -75,7 +75,9 @@ class Verification:
         }
 
 
-def details_for(format: ModelFormat, hub: Hub, source: DataSource | None, model: Any, *, keep_names: bool) -> Details:
+def details_for(
+    format: ModelFormat, hub: Hub, plan: Plan, source: DataSource | None, model: Any, *, keep_names: bool
+) -> Details:
     """What the writer of a format is told: the sizes of a sample, and the metadata of the file that the model came from."""
     metadata: Mapping[str, bytes] = {}
     if format.name == "litert" and is_litert(model):
@@ -83,7 +85,8 @@ def details_for(format: ModelFormat, hub: Hub, source: DataSource | None, model:
 
         metadata = litert_metadata(model).entries
     feed = synthetic_feed(hub_inputs(hub)) if source is None else next(iter(source.feeds()))
-    return Details({name: array.shape for name, array in feed.items()}, metadata, keep_names)
+    dynamic = frozenset(name for name, node in plan.nodes.items() if node.form == "dynamic")
+    return Details({name: array.shape for name, array in feed.items()}, metadata, dynamic, keep_names)
 
 
 def verified(
