@@ -195,12 +195,12 @@ class TestLiteRt:
         assert result.runtime.startswith("litert ") and len(result.probes) > 50
 
     def test_what_is_not_so_is_found(self) -> None:
-        """A dynamic depthwise kernel, which would not be XNNPACK's, and integers of a softmax that is not listed."""
+        """Activations that are unsigned, and integers of a softmax that is not listed."""
         target = replace(
             TARGETS["litert-cpu"],
             ops={"Conv": OpRule(("integer",), (UINT8,), (INT8,)), "Softmax": OpRule(("integer",), (INT8,))},
             fused_activations=(),
         )
         found = {p.op: p for p in probe(target).probes}
-        assert not found["Conv"].ok and "it as" in found["Conv"].why
+        assert not found["Conv"].ok and "nothing to quantize" in found["Conv"].why
         assert not found["Softmax"].ok and "no tiny model" in found["Softmax"].why
