@@ -27,12 +27,13 @@ from fewbit.targets import Target
 class Details:
     """What a writer may need besides the model.
 
-    shapes: input → sizes, of a sample. metadata: of the file that the model came from. keep_names: whether inner nodes and
-        values keep their names.
+    shapes: input → sizes, of a sample. metadata: of the file that the model came from. dynamic: the nodes whose activations are
+        quantized as they run. keep_names: whether inner nodes and values keep their names.
     """
 
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     metadata: LiteRTMetadata | None = None
+    dynamic: frozenset[str] = frozenset()
     keep_names: bool = False
 
 
@@ -76,7 +77,9 @@ def _write_litert(model: ir.Model, path: Path, details: Details) -> tuple[str, .
         info.name for info in Hub(model).inputs if any(not isinstance(n, int) for n in (info.shape or ())[1:])
     }
     shapes = {name: sizes for name, sizes in details.shapes.items() if name in open_sizes}
-    written = convert(model, shapes=shapes, metadata=details.metadata, keep_names=details.keep_names)
+    written = convert(
+        model, shapes=shapes, metadata=details.metadata, hybrid=details.dynamic, keep_names=details.keep_names
+    )
     with atomic_files(path) as (file,):
         file.write(written.data)
     return written.notes

@@ -222,7 +222,7 @@ def finish(
     with _staging(out) as folder:
         format = format_of(target)
         staged = Path(folder) / (Path(out).name if out is not None else f"model{format.suffix}")
-        details = details_for(format, hub, source, model, keep_names=keep_names, signature=signature)
+        details = details_for(format, hub, plan, source, model, keep_names=keep_names, signature=signature)
         ended, ends = exported, tuple[str, ...]()
         if integer_ends and format.integer_ends is not None:
             ended, ends = format.integer_ends(exported)

@@ -83,6 +83,7 @@ class Verification:
 def details_for(
     format: ModelFormat,
     hub: Hub,
+    plan: Plan,
     source: DataSource | None,
     model: Any,
     *,
@@ -97,7 +98,8 @@ def details_for(
 
         metadata = litert_metadata(model, signature)
     feed = synthetic_feed(hub_inputs(hub)) if source is None else next(iter(source.feeds()))
-    return Details({name: array.shape for name, array in feed.items()}, metadata, keep_names)
+    dynamic = frozenset(name for name, node in plan.nodes.items() if node.form == "dynamic")
+    return Details({name: array.shape for name, array in feed.items()}, metadata, dynamic, keep_names)
 
 
 def verified(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -41,7 +41,7 @@ def write_litert(
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     metadata: LiteRTMetadata | None = None,
-    hybrid: bool = True,
+    hybrid: bool | Collection[str] = True,
     keep_names: bool = True,
 ) -> bytes:
     """The bytes of a .tflite file that computes what the model does.
@@ -53,7 +53,8 @@ def write_litert(
         metadata: of the file that the model came from, kept in this one: its signature's key, description, named bytes and
             attached files.
         hybrid: products of a float activation and an integer weight quantize the activation as they run (what LiteRT calls
-            dynamic range), where there is a kernel. Otherwise weights are dequantized, and it computes in float.
+            dynamic range), where there is a kernel; or the names of the nodes that do. Otherwise weights are dequantized, and
+            it computes in float.
         keep_names: whether inner tensors are called as in the model; else by short numbers, which take less space.
 
     Raises:
@@ -69,7 +70,7 @@ def convert(
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     metadata: LiteRTMetadata | None = None,
-    hybrid: bool = True,
+    hybrid: bool | Collection[str] = True,
     keep_names: bool = True,
 ) -> Written:
     """`write_litert`, with its notes."""
