@@ -86,7 +86,8 @@ def place(
                 held = node.inputs[operand[0]]
                 assert held is not None  # constant_operand found it
                 asked = setting.activation.dtype
-                per_tensor = QSpec(DType(asked.kind, max(asked.bits, 8)), PER_TENSOR, symmetric=False)
+                signed16 = asked.kind == "int" and asked.bits > 8  # which have no zero point
+                per_tensor = QSpec(DType(asked.kind, max(asked.bits, 8)), PER_TENSOR, symmetric=signed16)
                 constant(held, per_tensor, node, "minmax", f"constant operand of {node.name}")
             if quantizes_output(node, plans, target):
                 absorbed = by_name[plan.absorbs] if plan.absorbs else None

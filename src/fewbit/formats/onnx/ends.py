@@ -16,7 +16,7 @@ def with_integer_ends(model: ir.Model) -> tuple[ir.Model, tuple[str, ...]]:
     hub = Hub(model).clone()
     emit, left = Emitter(hub), []
     for index, value in enumerate(list(hub.graph.inputs)):
-        if value.dtype == ir.DataType.FLOAT and value.const_value is None and not _take_integers(hub, index):
+        if value.dtype == ir.DataType.FLOAT and value.const_value is None and not _take_integers(emit, index):
             left.append(f"input {value.name} stays float32: what reads it computes with floats")
     for index, value in enumerate(list(hub.graph.outputs)):
         if value.dtype == ir.DataType.FLOAT and not _give_integers(emit, index):
@@ -25,19 +25,26 @@ def with_integer_ends(model: ir.Model) -> tuple[ir.Model, tuple[str, ...]]:
     return hub.model, tuple(left)
 
 
-def _take_integers(hub: Hub, index: int) -> bool:
+def _take_integers(emit: Emitter, index: int) -> bool:
     """Make of an input the integers that its one quantizer makes of it."""
-    value = hub.graph.inputs[index]
+    value = emit.graph.inputs[index]
     readers = set(value.consumers())
     quantizer = next(iter(readers), None)
     if len(readers) != 1 or quantizer is None or quantizer.op_type != "QuantizeLinear" or value.is_graph_output():
         return False
     made = quantizer.outputs[0]
     given = ir.Value(name=value.name, type=ir.TensorType(made.dtype or ir.DataType.INT8), shape=value.shape)
-    for reader, at in list(made.uses()):
-        reader.replace_input_with(at, given)
-    hub.graph.remove(quantizer, safe=True)
-    hub.graph.inputs[index] = given
+    value.name = emit.name("old")
+    if all(reader.op_type == "DequantizeLinear" and _same_numbers(quantizer, reader) for reader in made.consumers()):
+        for reader, at in list(made.uses()):
+            reader.replace_input_with(at, given)
+        emit.graph.remove(quantizer, safe=True)
+    else:  # what reads it has another scale, and the scale of an end is that of its readers
+        domain, dtype = quantizer.domain, ir.DataType.FLOAT
+        inputs = [given, *quantizer.inputs[_PARAMETERS]]
+        (real,) = emit.node("DequantizeLinear", inputs, "dq", dtype=dtype, domain=domain)
+        quantizer.replace_input_with(0, real)
+    emit.graph.inputs[index] = given
     return True
 
 
@@ -53,8 +60,8 @@ def _give_integers(emit: Emitter, index: int) -> bool:
     quantizer = stored.producer()
     if stored.is_graph_output() or quantizer is None or not _same_numbers(quantizer, last):
         # Another scale than that of the integers, or integers that are an end already: a tensor of their own.
-        dtype = stored.dtype or ir.DataType.INT8
-        (stored,) = emit.node("QuantizeLinear", [last.outputs[0], *last.inputs[_PARAMETERS]], "q", dtype=dtype)
+        inputs, dtype = [last.outputs[0], *last.inputs[_PARAMETERS]], stored.dtype or ir.DataType.INT8
+        (stored,) = emit.node("QuantizeLinear", inputs, "q", dtype=dtype, domain=last.domain)
     name, value.name = value.name, emit.name("old")
     stored.name, stored.shape = name, value.shape
     outputs[index] = stored

@@ -110,6 +110,7 @@ class _Lowering:
             self.views[node.outputs[0]] = View(first.value, first.dtype, first.scale * factor, first.zero_point, True)
             return
         first, activations = self._view(data_inputs(node)[0]), data_inputs(node)
+        last = self._last(node)  # before its bias is no constant any more
         if plan.weight is not None:
             self._weighted(node, first)  # first: balance factors are found by the names of activations
         for index, value in enumerate(node.inputs):
@@ -125,7 +126,7 @@ class _Lowering:
         made = names[plan.absorbs].outputs[0] if plan.absorbs else node.outputs[0]
         site = self.plan.sites.get(str(made.name))
         if site is not None and site.readers is None:
-            source = self._last(node) if plan.absorbs and _saturates(site, made) else made
+            source = last if plan.absorbs and _saturates(site, made) else made
             self.views[made] = self.emit.quantize(source, site, made=True)
 
     def _view(self, value: ir.Value) -> View:

@@ -41,6 +41,9 @@ def dissolve(graph: Graph) -> None:
         if op.kind == HALF or (op.kind == "DequantizeLinear" and op.outputs[0] not in ends):
             changes[op.outputs[0]] = op.need(0)
             gone.append(op)
+        elif op.kind == "DequantizeLinear":  # an output, of which readers inside take the integers too
+            for reader in graph.ops:
+                reader.inputs = [op.need(0) if t is op.outputs[0] else t for t in reader.inputs]
         elif op.kind == "QuantizeLinear" and source is not None and source.is_constant:
             target = op.outputs[0]
             target.data = _quantized(source, target)
@@ -54,14 +57,25 @@ def _drop_repeated(graph: Graph) -> None:
     """Integers that were dequantized and are quantized to the same scale again stay what they are."""
     changes: dict[Tensor, Tensor] = {}
     gone = []
+    made: dict[Tensor, Tensor] = {}  # what becomes an output itself
+    ends = {*graph.inputs, *graph.outputs}
     for op in graph.ops:
-        if op.kind == "QuantizeLinear" and op.outputs[0] not in graph.outputs:
-            source, target = op.need(0), op.outputs[0]
-            if source.quant is not None and source.dtype == target.dtype and source.quant.same(target.quant):
-                changes[target] = source
-                gone.append(op)
+        if op.kind != "QuantizeLinear":
+            continue
+        source, target = op.need(0), op.outputs[0]
+        if source.quant is None or source.dtype != target.dtype or not source.quant.same(target.quant):
+            continue
+        if target not in ends:
+            changes[target] = source
+        elif source not in ends and source not in changes and not source.is_constant:
+            changes[source] = made[source] = target
+        else:
+            continue
+        gone.append(op)
     graph.remove(gone)
     graph.replace(changes)
+    for op in graph.ops:
+        op.outputs = [made.get(t, t) for t in op.outputs]
 
 
 def _spread(graph: Graph) -> None:

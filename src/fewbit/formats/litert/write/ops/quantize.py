@@ -6,13 +6,15 @@ import numpy as np
 
 from fewbit.formats.litert.write.emit import Emitter
 from fewbit.formats.litert.write.graph import Op, per_tensor
+from fewbit.formats.litert.write.layout import identity
 from fewbit.formats.litert.write.ops.row import Row
 
 
 def _convert(builtin: str, options: str) -> Row:
     def write(emit: Emitter, op: Op) -> None:
         x = op.need(0)
-        layout = emit.layout(x)
+        end = op.outputs[0] in emit.graph.outputs  # in the hub's layout: integers are turned faster than floats
+        layout = identity(x.rank) if end else emit.layout(x)
         emit.call(builtin, [emit.read(x, layout)], [emit.make(op.outputs[0], layout)], options)
 
     return write
