@@ -27,7 +27,7 @@ from fewbit.progress import SILENT, Progress
 from fewbit.runtimes import onnxruntime
 from fewbit.runtimes.accumulators import DEPTHWISE, KERNELS, exact_bits, exact_in_pairs, rounding
 from fewbit.runtimes.cpu import cpu_features
-from fewbit.runtimes.table import RUNTIMES, open_model, runtime_of
+from fewbit.runtimes.table import RUNTIMES, runtime_named, runtime_of
 from fewbit.runtimes.verify import Kernels, compare_outputs
 from fewbit.spec import DType
 from fewbit.targets import Form, Target
@@ -119,7 +119,7 @@ def probe(target: str | Target = "ort-cpu", *, progress: Progress = SILENT) -> P
         RecipeError: no such target, or one whose runtime is not on this machine.
     """
     chosen = target_for(target)
-    runtime = next((r for r in RUNTIMES if r.name == chosen.runtime), None)
+    runtime = runtime_named(chosen.runtime)
     if runtime is None:
         there = " and ".join(r.name for r in RUNTIMES)
         raise RecipeError(f"target {chosen.name} runs in {chosen.runtime}, which cannot be probed; {there} can")
@@ -197,12 +197,13 @@ def _kernel(target: Target, claim: _Claim) -> Probe:
             made = quantize(
                 model, given, Recipe("probe", (rule,)), target, path, effort="fast", min_sqnr=0, verify=False
             )
-            found = runtime_of(path).kernels(path)
+            runtime = runtime_named(target.runtime) or runtime_of(path)
+            found = runtime.kernels(path)
             if form in _FLOAT_ACTIVATIONS:
                 real = onnxruntime.open_session(same_weights(model, made.plan))
             else:
                 real = onnxruntime.open_session(model.SerializeToString())
-            sqnr = min(output.sqnr for output in compare_outputs(real, open_model(path), feeds))
+            sqnr = min(output.sqnr for output in compare_outputs(real, runtime.open_session(path), feeds))
         except FewbitError as error:
             return told("an error", str(error))
     if op == "Identity" and all(node.op != op for node in made.plan.nodes.values()):

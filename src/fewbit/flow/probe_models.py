@@ -33,6 +33,11 @@ _BETWEEN = {
     "HardSigmoid": "g = HardSigmoid<alpha=0.2, beta=0.5>(a) h = Mul(a, g)",  # a convolution alone would absorb it
     "HardSwish": "h = HardSwish(a)",
     "Add": "b = Conv(x, w2_8_8_1_1) h = Add(a, b)",
+    "Sub": "b = Conv(x, w2_8_8_1_1) h = Sub(a, b)",
+    "Softmax": "h = Softmax<axis=1>(a)",
+    "LogSoftmax": "h = LogSoftmax<axis=1>(a)",
+    "ReduceMax": "h = ReduceMax<axes=[2,3]>(a)",
+    "GlobalMaxPool": "h = GlobalMaxPool(a)",
     "Mul": "b = Conv(x, w2_8_8_1_1) h = Mul(a, b)",
     "AveragePool": "h = AveragePool<kernel_shape=[2,2]>(a)",
     "GlobalAveragePool": "h = GlobalAveragePool(a)",

@@ -27,7 +27,7 @@ from fewbit.runtimes.execution import Kernels
 from fewbit.runtimes.litert_ops import float_ops
 from fewbit.runtimes.onnxruntime import open_session
 from fewbit.runtimes.session import Session
-from fewbit.runtimes.table import LITERT_MICRO, Runtime, runtime_of
+from fewbit.runtimes.table import Runtime, runtime_named, runtime_of
 from fewbit.runtimes.verify import check_fallbacks, compare_outputs
 from fewbit.targets import Target
 
@@ -118,7 +118,7 @@ def verified(
         VerificationError: the runtime does not do what the plan says.
     """
     integers_only = target is not None and target.integers_only
-    runtime = LITERT_MICRO if integers_only else runtime_of(path)
+    runtime = (None if target is None else runtime_named(target.runtime)) or runtime_of(path)
     executed = runtime.execution(path)
     found = executed.kernels
     if integers_only:

@@ -57,8 +57,8 @@ ONNX_RUNTIME = Runtime(
 LITERT = Runtime(
     litert.NAME, "LiteRT", litert.MAGIC, litert.open_session, litert.version, litert.preload, litert_ops.executed_ops
 )
-LITERT_MICRO = Runtime(
-    litert.NAME,
+_LITERT_MICRO = Runtime(
+    "litert-micro",
     "LiteRT with reference kernels",
     litert.MAGIC,
     partial(litert.open_session, kernels="reference"),
@@ -66,10 +66,14 @@ LITERT_MICRO = Runtime(
     litert.preload,
     partial(litert_ops.executed_ops, kernels="reference"),
     timed=False,
-)
-"""What stands for TFLite Micro, whose kernels these are."""
+)  # stands for TFLite Micro, whose kernels these are
 
 RUNTIMES: tuple[Runtime, ...] = (LITERT, ONNX_RUNTIME)
+
+
+def runtime_named(name: str) -> Runtime | None:
+    """The runtime of a target, by the name that the target has for it."""
+    return next((runtime for runtime in (*RUNTIMES, _LITERT_MICRO) if runtime.name == name), None)
 
 
 def runtime_of(path: str | Path) -> Runtime:
