@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cases import load_zoo, zoo_folder
 
 import fewbit
-from cases import load_zoo, zoo_folder
 from fewbit.runtimes.litert import Kernels, LiteRtSession, open_session
 from fewbit.runtimes.litert_ops import executed_ops
 

@@ -32,6 +32,14 @@ class TestLiteRtCpu(TargetContract):
                 assert {str(dtype): numbers for dtype, numbers in rule.fixed.items()} == known, op
 
 
+class TestLiteRtMicro(TestLiteRtCpu):
+    target = TARGETS["litert-micro"]
+
+    def test_no_operator_computes_with_floats(self) -> None:
+        assert self.target.integers_only
+        assert {form for rule in self.target.ops.values() for form in rule.forms} == {"integer", "passthrough"}
+
+
 def test_this_machine_decides_on_the_width_of_weights() -> None:
     assert for_machine(get_target("ort-cpu"), vnni=False).weight_bits == 7
     assert for_machine(get_target("ort-cpu"), vnni=None).weight_bits == 8

@@ -27,8 +27,8 @@ from fewbit.targets import Target
 class Details:
     """What a writer may need besides the model.
 
-    shapes: input → sizes, of a sample. metadata: of the file that the model came from. dynamic: the nodes whose activations are
-        quantized as they run. keep_names: whether inner nodes and values keep their names.
+    shapes: input → sizes, of a sample. metadata: of the file that the model came from. dynamic: the nodes whose activations
+        are quantized as they run. keep_names: whether inner nodes and values keep their names.
     """
 
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)

@@ -10,18 +10,21 @@ import onnx_ir as ir
 from fewbit.flow.formats import ModelFormat
 from fewbit.graph.answers import squashed_outputs
 from fewbit.graph.hub import Hub
-from fewbit.measure.answers import Views, scores_of_sigmoid, scores_of_softmax
+from fewbit.measure.answers import TINY, Views, scores_of_sigmoid, scores_of_softmax
 from fewbit.runtimes.onnxruntime import Feed, open_session
 from fewbit.runtimes.verify import compare_with
 
 
 def score_views(hub: Hub, step: float = 0.0) -> Views:
-    """For every output that is probabilities, what gives the scores behind them; `step`: of probabilities that are integers."""
-    least = {"least": step} if step else {}
+    """For every output that is probabilities, what gives the scores behind them.
+
+    step: of probabilities that are integers; 0 for those that are floats.
+    """
+    least = max(step, TINY)
     return {
-        name: partial(scores_of_softmax, axis=squash.axis, **least)
+        name: partial(scores_of_softmax, axis=squash.axis, least=least)
         if squash.kind == "softmax"
-        else partial(scores_of_sigmoid, **least)
+        else partial(scores_of_sigmoid, least=least)
         for name, squash in squashed_outputs(hub).items()
     }
 

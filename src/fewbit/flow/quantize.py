@@ -143,7 +143,8 @@ def quantize(
     integer_ends = wants_integer_ends(io, chosen)
     if min_sqnr and chosen.integers_only:
         raise RecipeError(
-            f"min-sqnr {min_sqnr:g} returns layers to float, which {chosen.name} does not have; leave it out, or use recipe a16w8"
+            f"min-sqnr {min_sqnr:g} returns layers to float, which {chosen.name} does not have; leave it out, or use recipe "
+            "a16w8"
         )
     source = None
     if data is not None:
@@ -281,8 +282,8 @@ def wants_integer_ends(io: str | None, target: Target) -> bool:
         raise RecipeError(f"io {io!r} does not exist; use {' or '.join(IO)}")
     if io == "int8" and format_of(target).integer_ends is None:
         raise RecipeError(
-            f"io int8 is for LiteRT files, whose tensors carry their scales; an {target.format} file for {target.name} would take "
-            "integers without saying what they stand for: leave it out, or use --format litert"
+            f"io int8 is for LiteRT files, whose tensors carry their scales; an {target.format} file for {target.name} would "
+            "take integers without saying what they stand for: leave it out, or use --format litert"
         )
     return io == "int8"
 
@@ -292,8 +293,8 @@ def _memory(size: int, verification: Verification | None) -> list[str]:
     if verification is None or verification.arena is None:
         return []
     return [
-        f"flash: {size} bytes, the file; RAM: about {verification.arena} bytes of arena for activations, and what kernels and the "
-        "interpreter need for themselves"
+        f"flash: {size} bytes, the file; RAM: about {verification.arena} bytes of arena for activations, and what kernels and "
+        "the interpreter need for themselves"
     ]
 
 

@@ -90,8 +90,8 @@ def details_for(
     keep_names: bool,
     signature: str | None = None,
 ) -> Details:
-    """What the writer of a format is told: the sizes of a sample, and what the file that the model came from carries beside its
-    graph; `signature`: which one of it the model is."""
+    """What the writer of a format is told: the sizes of a sample, and what the file that the model came from carries beside
+    its graph; `signature`: which one of it the model is."""
     metadata = None
     if format.name == "litert" and is_litert(model):
         from fewbit.formats.litert.read.metadata import litert_metadata
@@ -153,8 +153,8 @@ def _check_integers_only(path: Path, target: str) -> None:
     left = float_ops(path)
     if left:
         raise VerificationError(
-            f"the file has {len(left)} operators on floats, {some(left)}, and {target} computes with integers alone: the writer "
-            "put them there; report this model"
+            f"the file has {len(left)} operators on floats, {some(left)}, and {target} computes with integers alone: the "
+            "writer put them there; report this model"
         )
 
 

@@ -14,11 +14,13 @@ Views = Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]]
 INTEGER_STEP = 1 / 256
 """Of probabilities that kernels give as 8-bit integers."""
 
-_TINY = float(np.finfo(np.float32).tiny)
+TINY = float(np.finfo(np.float32).tiny)
+"""The least probability that float32 holds in full."""
+
 _NEAR_ONE = 2.0**-24  # float32 holds nothing between this far below 1 and 1
 
 
-def scores_of_softmax(p: NDArray[Any], axis: int, least: float = _TINY) -> NDArray[np.float64]:
+def scores_of_softmax(p: NDArray[Any], axis: int, least: float = TINY) -> NDArray[np.float64]:
     """The scores that a Softmax turned into probabilities, less their mean along the axis, which it does not keep.
 
     least: probabilities below it count as this much, as integers tell nothing of them.
@@ -27,7 +29,7 @@ def scores_of_softmax(p: NDArray[Any], axis: int, least: float = _TINY) -> NDArr
     return np.asarray(logarithms - logarithms.mean(axis, keepdims=True))
 
 
-def scores_of_sigmoid(p: NDArray[Any], least: float = _TINY) -> NDArray[np.float64]:
+def scores_of_sigmoid(p: NDArray[Any], least: float = TINY) -> NDArray[np.float64]:
     """The scores that a Sigmoid turned into probabilities, as far as float32 tells them; `least` as of a Softmax."""
     p = p.astype(np.float64)
     return np.asarray(np.log(np.clip(p, least, 1.0)) - np.log(np.clip(1.0 - p, max(least, _NEAR_ONE), 1.0)))

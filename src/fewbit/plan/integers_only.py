@@ -34,7 +34,7 @@ def check_integers_only(hub: Hub, plan: Plan, target: Target, settings: Mapping[
     if not target.integers_only:
         return
     left = _in_float(hub, plan)
-    remedy = f"use recipe {' or '.join(target.recipes)}"
+    remedy = f"use recipe {' or '.join(target.recipes)}, and exclude nothing"
     if left and settings is not None and all(settings[n.node].compute == "integer" for n in left):
         raise ModelError(
             f"{target.name} computes with integers alone, and {_told(left)} cannot: replace it in the model, or use target "
@@ -42,11 +42,15 @@ def check_integers_only(hub: Hub, plan: Plan, target: Target, settings: Mapping[
         )
     if left:
         asked = left if settings is None else [n for n in left if settings[n.node].compute != "integer"]
-        message = f"{plan.recipe} leaves {_told(asked)} in float, and {target.name} computes with integers alone; {remedy}"
+        message = (
+            f"{plan.recipe} leaves {_told(asked, 1)} in float, and {target.name} computes with integers alone; {remedy}"
+        )
         raise PlanError(f"the plan for {message}") if settings is None else RecipeError(f"recipe {message}")
     wrong = _other_width(plan)
     if wrong is not None:
-        message = f"{plan.recipe} has {wrong}, and {target.name} takes int8 weights and activations of 8 or 16 bits; {remedy}"
+        message = (
+            f"{plan.recipe} has {wrong}, and {target.name} takes int8 weights and activations of 8 or 16 bits; {remedy}"
+        )
         raise PlanError(f"the plan for {message}") if settings is None else RecipeError(f"recipe {message}")
 
 
@@ -65,9 +69,9 @@ def _in_float(hub: Hub, plan: Plan) -> list[NodePlan]:
     return causes or found
 
 
-def _told(nodes: Sequence[NodePlan]) -> str:
-    shown = "; ".join(f"{n.op} {n.node!r} ({n.reason})" for n in nodes[:_NAMED])
-    return shown + (f" and {len(nodes) - _NAMED} more" if len(nodes) > _NAMED else "")
+def _told(nodes: Sequence[NodePlan], most: int = _NAMED) -> str:
+    shown = "; ".join(f"{n.op} {n.node!r} ({n.reason})" for n in nodes[:most])
+    return shown + (f" and {len(nodes) - most} more" if len(nodes) > most else "")
 
 
 def _other_width(plan: Plan) -> str | None:

@@ -2,8 +2,8 @@
 
 Three walks over the graph. The first decides the nodes that carry weights, which do the work. The second goes forward:
 an elementwise, pooling or moving op follows its inputs into integers when all of them are integers already. The third
-goes backward and lets go of those that no integer kernel reads, because there a conversion comes anyway. A target that computes
-with integers alone has no such nodes, and its inputs are integers from the start.
+goes backward and lets go of those that no integer kernel reads, because there a conversion comes anyway. A target that
+computes with integers alone has no such nodes, and its inputs are integers from the start.
 """
 
 from __future__ import annotations

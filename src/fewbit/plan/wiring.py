@@ -13,7 +13,17 @@ from fewbit.plan.plan import Plan, SitePlan
 
 _BIASED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Inputs that carry no data: shapes, indices, pads, bounds.
-_DATA_INPUTS = {"Concat": None, "Add": 2, "Mul": 2, "MatMul": 2, "Sub": 2, "Div": 2, "Max": None, "Min": None, "Sum": None}
+_DATA_INPUTS = {
+    "Concat": None,
+    "Add": 2,
+    "Mul": 2,
+    "MatMul": 2,
+    "Sub": 2,
+    "Div": 2,
+    "Max": None,
+    "Min": None,
+    "Sum": None,
+}
 
 WITH_OPERAND = frozenset({"Add", "Sub", "Mul"})
 """Ops of two activations, or of one and a constant, which an integer kernel reads as integers of their own scale."""

@@ -20,8 +20,8 @@ _UNIT = {INT8: (1 / 256, -128), INT16: (1 / 32768, 0)}
 
 _OPS: dict[str, OpRule] = {
     **dict.fromkeys(("Conv", "ConvTranspose"), _WEIGHTED),
-    # FULLY_CONNECTED, whose kernels have one scale for a weight; those with one a channel came years later, and not everywhere.
-    # Of two activations a MatMul is BATCH_MATMUL.
+    # FULLY_CONNECTED, whose kernels have one scale for a weight; those with one a channel came years later (version 12), and
+    # not everywhere. Of two activations a MatMul is BATCH_MATMUL.
     **dict.fromkeys(("Gemm", "MatMul"), replace(_WEIGHTED, per_channel=False)),
     **dict.fromkeys(("Add", "Sub", "Mul", "LeakyRelu", "GlobalAveragePool", "ReduceMean"), _ELEMENTWISE),
     **dict.fromkeys(("Sigmoid", "Softmax"), OpRule(("integer",), _BOTH, fixed=_UNIT)),
@@ -50,7 +50,8 @@ _OPS: dict[str, OpRule] = {
     **dict.fromkeys(("Resize", "SpaceToDepth", "ReduceMax", "GlobalMaxPool"), _MOVES8),
     # TFLite Micro has these, but LiteRT's reference kernels, by which files are checked, do not, or give other numbers.
     **dict.fromkeys(
-        ("Elu", "DepthToSpace", "ReduceSum"), OpRule(why="LiteRT's reference kernels, by which files are checked, lack it")
+        ("Elu", "DepthToSpace", "ReduceSum"),
+        OpRule(why="LiteRT's reference kernels, by which files are checked, lack it"),
     ),
     **dict.fromkeys(
         ("LSTM", "GRU", "RNN"),

@@ -60,3 +60,17 @@ def test_a_damaged_archive() -> None:
     data[place] ^= 255
     with pytest.raises(ModelError, match="archive of attached files"):
         litert_metadata(bytes(data))
+
+
+def test_the_signature_that_is_meant() -> None:
+    t = Tflite()
+    t.op("RELU", [t.input((2,))], (2,))
+    t.model.signatureDefs = []
+    for key in ("encode", "decode"):
+        made = t.api.SignatureDefT()
+        made.signatureKey, made.inputs, made.outputs = key, [], []
+        t.model.signatureDefs.append(made)
+    data = t.data()
+    assert litert_metadata(data).signature == "encode"
+    assert litert_metadata(data, "decode").signature == "decode"
+    assert litert_metadata(data, "main").signature is None  # the name of a subgraph

@@ -16,8 +16,8 @@ class LiteRTMetadata:
     """Raw bytes, as an export can write them back.
 
     description: the model's own. entries: name → bytes, of the buffers that `Model.metadata` names, in the file's order.
-    files: name → bytes, of what is attached as a zip archive behind the model. signature: the key of the one that the model is;
-    None where the file has none.
+    files: name → bytes, of what is attached as a zip archive behind the model. signature: the key of the one that the model
+    is; None where the file has none.
     """
 
     description: str = ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from fewbit.errors import DataError, ModelError
 from fewbit.formats.litert.kinds import LiteRTMetadata
 from fewbit.formats.litert.read.door import read_litert
+from fewbit.formats.litert.read.metadata import litert_metadata
 from fewbit.formats.litert.schema import operator_names, schema
 from fewbit.formats.litert.write import convert, write_litert
 from fewbit.formats.litert.write.layout import after_transpose, between, only_ones_move, reshaped
@@ -97,6 +100,47 @@ def test_signature_and_metadata() -> None:
     assert held["min_runtime_version"].rstrip(b"\0") == b"1.14.0"
     assert len(held["min_runtime_version"]) == 16
     assert [d["name"] for d in interpreter(written.data, "AUTO").get_input_details()] == ["x"]
+
+
+def test_what_a_litert_file_carries_goes_on() -> None:
+    carried = LiteRTMetadata(
+        "Made by hand",
+        {"TFLITE_METADATA": b"\x00\x01normalization", "min_runtime_version": b"9.9.9"},
+        {"labels.txt": b"cat\ndog\n", "notes/a.bin": bytes(range(256))},
+        "decode",
+    )
+    data = write_litert(load(nets.cnn()), metadata=carried)
+    found = litert_metadata(data)
+    assert (found.description, found.files, found.signature) == ("Made by hand", dict(carried.files), "decode")
+    assert found.entries["TFLITE_METADATA"] == b"\x00\x01normalization"
+    assert found.entries["min_runtime_version"].rstrip(b"\0") == b"1.14.0"  # ours: its operators are others
+    assert list(interpreter(data, "AUTO").get_signature_list()) == ["decode"]
+    assert data == write_litert(load(nets.cnn()), metadata=carried)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:  # uncompressed, for readers that map it
+        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
+
+
+def test_equal_parts_are_stored_once() -> None:
+    """A channel of a convolution has two zero points of 8 bytes, all of them 0."""
+    data = write_litert(load(quantized(nets.cnn(), sample(nets.cnn()))))
+    tensors = [t.quantization for t in parsed(data).subgraphs[0].tensors]  # type: ignore[attr-defined]
+    wide = [q for q in tensors if q is not None and len(q.zeroPoint) > 4]
+    lengths = {len(q.zeroPoint) for q in wide}
+    assert len(wide) > len(lengths)  # several tensors have as many channels
+    for length in lengths:
+        zeros = length.to_bytes(4, "little") + bytes(8 * length)
+        assert data.count(zeros) == 1
+
+
+def test_short_names() -> None:
+    long, short = (convert(load(nets.cnn()), keep_names=keep).data for keep in (True, False))
+    assert len(short) < len(long)
+    given = sample(nets.cnn())
+    made = run_file(short, given, "AUTO")
+    assert all(np.array_equal(made[name], array) for name, array in run_file(long, given, "AUTO").items())
+    names = [t.name.decode() for t in parsed(short).subgraphs[0].tensors]  # type: ignore[attr-defined]
+    assert len(set(names)) == len(names) and {"x", "y"} <= set(names)
+    assert all(len(name) <= 2 for name in names)
 
 
 def test_versions_are_those_that_the_kernels_came_with() -> None:

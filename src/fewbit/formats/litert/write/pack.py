@@ -56,9 +56,7 @@ LIMIT = (1 << 31) - 1
 """Bytes: offsets of a flatbuffer have 32 bits."""
 
 
-def to_bytes(
-    emitter: Emitter, metadata: LiteRTMetadata, *, any_batch: bool = False, keep_names: bool = True
-) -> bytes:
+def to_bytes(emitter: Emitter, metadata: LiteRTMetadata, *, any_batch: bool = False, keep_names: bool = True) -> bytes:
     """The file: buffers aligned to 16 bytes (`force_align` of the schema), the same bytes for the same graph.
 
     Args:
@@ -90,11 +88,11 @@ def _with_files(data: bytes, files: Mapping[str, bytes]) -> bytes:
 
 
 def _aligned_builder() -> Any:
-    """A builder that puts arrays of bytes, which here are the buffers alone, at multiples of 16, and stores other arrays and texts
-    that are equal once.
+    """A builder that puts arrays of bytes, which here are the buffers alone, at multiples of 16, and stores other arrays and
+    texts that are equal once.
 
-    The schema demands the first (`force_align`) and readers that map the file rely on it; Python's generated classes ignore it.
-    The second is worth a fifth of a small convolutional network: each of its channels has a zero point of 8 bytes, twice.
+    The schema demands the first (`force_align`) and readers that map the file rely on it; Python's generated classes ignore
+    it. The second is worth a fifth of a small convolutional network: each of its channels has a zero point of 8 bytes, twice.
     """
     import flatbuffers  # type: ignore[import-untyped]
 
