@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from fewbit.errors import InputError, ModelError, PlanError, RecipeError, Verifi
 from fewbit.flow import verification
 from fewbit.flow.formats import FORMATS, Details
 from fewbit.flow.quantize import QuantizeResult
+from fewbit.formats.litert.read.metadata import litert_metadata
 from fewbit.runtimes.litert import open_session
 from fewbit.runtimes.litert_file import read_graphs
 from fewbit.runtimes.litert_ops import float_ops
@@ -246,7 +248,10 @@ class TestEnds:
 def test_a_litert_model_comes_back_under_its_own_names(tmp_path: Path) -> None:
     out = tmp_path / "q.tflite"
     data = [{"x": image[None]} for image in images(16)]
-    fewbit.quantize(conv_net(tmp_path / "m.tflite"), data, "int8", TARGET, out)
+    with zipfile.ZipFile(conv_net(tmp_path / "m.tflite"), "a") as archive:
+        archive.writestr("labels.txt", "cat")
+    fewbit.quantize(tmp_path / "m.tflite", data, "int8", TARGET, out)
+    assert litert_metadata(out).files == {"labels.txt": b"cat"}
     session = open_session(out, kernels="reference", stored=True)
     assert (session.inputs, session.outputs) == (["x"], ["y"])
     assert session.run({"x": data[0]["x"]})[0].dtype == np.int8
