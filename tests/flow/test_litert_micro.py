@@ -23,7 +23,8 @@ from fewbit.formats.litert.read.metadata import litert_metadata
 from fewbit.runtimes.litert import open_session
 from fewbit.runtimes.litert_file import read_graphs
 from fewbit.runtimes.litert_ops import float_ops
-from fewbit.targets import TARGETS
+from fewbit.spec import INT8
+from fewbit.targets import TARGETS, OpRule
 from tests.models import Builder, attention, conv_relu_conv
 from tests.tflite import conv_net, images
 
@@ -271,6 +272,15 @@ def test_a_model_without_fixed_sizes_has_those_of_its_samples(tmp_path: Path) ->
     assert read_graphs(out)[0].tensors[read_graphs(out)[0].inputs[0]].shape == (1, 3, 20)
     with pytest.raises(InputError, match="needs samples"):
         fewbit.quantize(path, None, "int8", TARGET, out)
+
+
+def test_kernels_that_compute_something_else_are_found(tmp_path: Path) -> None:
+    """LiteRT's reference kernel of an int8 SUM, which the target does not list for this reason."""
+    target = TARGETS[TARGET]
+    listed = replace(target, ops={**target.ops, "ReduceSum": OpRule(("integer",), (INT8,))})
+    path = network(tmp_path / "m.onnx", lambda b, x: b.node("ReduceSum", [x, ints(b, 2, 3)], keepdims=0))
+    with pytest.raises(VerificationError, match="kernels compute something else"):
+        fewbit.quantize(path, samples(), "int8", listed, effort="fast")
 
 
 @pytest.mark.zoo

@@ -36,6 +36,9 @@ SLOWER = 0.95  # a ratio nearer to 1 is within the noise of a quick look
 RANDOM = "random inputs"
 LEAST_AGREEMENT = 30.0
 """dB that a runtime keeps of what the plan means, where integers round otherwise now and then."""
+_LEAST_ROUNDED_OTHERWISE = 20.0
+"""The same of kernels that round otherwise throughout, which a Softmax stretches: 27 dB were seen of ResNet-8, and less than 19
+of kernels that compute something else."""
 _WORSE = 3.0  # dB: twice the noise
 _TIMING_ROUNDS = 7
 _FLOAT_FORMS = ("float", "storage")
@@ -176,7 +179,8 @@ def _check_simulation(
     Where float layers lie between integers, one integer that a sum in another order rounds otherwise becomes noise as large as
     that of quantization: the two differ, but neither is worse.
     """
-    if output.per_sample and agreement.sqnr < LEAST_AGREEMENT and output.sqnr < meant.sqnr - _WORSE:
+    least = LEAST_AGREEMENT if runtime.simulated else _LEAST_ROUNDED_OTHERWISE
+    if output.per_sample and agreement.sqnr < least and output.sqnr < meant.sqnr - _WORSE:
         raise VerificationError(
             f"output {output.name} keeps {output.sqnr:.1f} dB of the float model in {runtime.title}, where the plan means "
             f"{meant.sqnr:.1f} dB, and {agreement.sqnr:.1f} dB of what the plan means: kernels compute something else; report "

@@ -28,7 +28,8 @@ class Runtime:
 
     magic: what its files have at offset 4; None for the runtime of all other files, which says what is wrong with them.
     preload: imports what opening a session imports. execution: what runs of a file.
-    timed: whether its times say something of the device that it stands for.
+    timed: whether its times say something of the device that it stands for. simulated: whether its kernels are those that
+        simulations give the integers of.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Runtime:
     preload: Callable[[], None]
     execution: Callable[[str | Path], Execution]
     timed: bool = True
+    simulated: bool = True
 
     def kernels(self, path: str | Path) -> Kernels:
         """Counts of the kernels that execute for a file."""
@@ -66,6 +68,7 @@ _LITERT_MICRO = Runtime(
     litert.preload,
     partial(litert_ops.executed_ops, kernels="reference"),
     timed=False,
+    simulated=False,  # they round sums and ties otherwise than XNNPACK's
 )  # stands for TFLite Micro, whose kernels these are
 
 RUNTIMES: tuple[Runtime, ...] = (LITERT, ONNX_RUNTIME)
