@@ -205,14 +205,14 @@ def finish(
     signature: str | None = None,
     keep_names: bool = False,
     verify: bool = True,
-    integer_ends: bool = False,
+    integer_ends: bool | None = None,
     check: Callable[[Path], Sequence[str]] = lambda path: (),
 ) -> QuantizeResult:
     """Write what a plan was lowered to beside its destination, verify it there, and give it its name.
 
     model: what the hub was loaded from, and its signature; what its file says of labels and normalization goes on, in a format
         that holds it.
-    integer_ends: whether the file takes and gives integers.
+    integer_ends: whether the file takes and gives integers; None: where the target has nothing else.
     check: looks at the file too, and gives notes.
 
     Raises:
@@ -224,10 +224,9 @@ def finish(
         format = format_of(target)
         staged = Path(folder) / (Path(out).name if out is not None else f"model{format.suffix}")
         details = details_for(format, hub, plan, source, model, keep_names=keep_names, signature=signature)
-        ended, ends = exported, tuple[str, ...]()
-        if integer_ends and format.integer_ends is not None:
-            ended, ends = format.integer_ends(exported)
-        written = (*format.write(ended, staged, details), *ends)
+        wanted = target.integers_only if integer_ends is None else integer_ends
+        turned = format.integer_ends(exported) if wanted and format.integer_ends is not None else (exported, ())
+        written = (*format.write(turned[0], staged, details), *turned[1])
         verification = verified(hub, plan, format, exported, staged, source, details, target) if verify else None
         checked = check(staged)
         size = sum(p.stat().st_size for p in Path(folder).iterdir())

@@ -37,8 +37,8 @@ RANDOM = "random inputs"
 LEAST_AGREEMENT = 30.0
 """dB that a runtime keeps of what the plan means, where integers round otherwise now and then."""
 _LEAST_ROUNDED_OTHERWISE = 20.0
-"""The same of kernels that round otherwise throughout, which a Softmax stretches: 27 dB were seen of ResNet-8, and less than 19
-of kernels that compute something else."""
+"""The same of kernels that round otherwise throughout, which a Softmax stretches: 27 dB were seen of ResNet-8, and less than
+19 of kernels that compute something else."""
 _WORSE = 3.0  # dB: twice the noise
 _TIMING_ROUNDS = 7
 _FLOAT_FORMS = ("float", "storage")
