@@ -15,6 +15,7 @@ from fewbit.flow import formats
 from fewbit.flow.formats import FORMATS, Details, target_name
 from fewbit.graph.hub import Hub
 from fewbit.runtimes.table import open_model
+from fewbit.spec import INT4
 from tests.models import Builder, conv_relu_conv
 
 
@@ -75,6 +76,31 @@ class TestLiteRt:
         result = fewbit.quantize(path, recipe=recipe, out=tmp_path / "q.tflite")
         assert result.verification is not None and result.verification.outputs[0].sqnr > least
         assert set(result.plan.forms()) & {"storage", "dynamic"}
+
+    def test_4_bit_weights_in_blocks(self, tmp_path: Path) -> None:
+        """64 inputs are two blocks; 48 leave a rest, so that layer has one scale a channel and computes in float."""
+        b = Builder()
+        x = b.node("Relu", [b.node("MatMul", ["x", b.weight(64, 48)])])
+        b.node("MatMul", [x, b.weight(48, 32)], "y")
+        path = b.save(tmp_path / "m.onnx", {"x": (1, 4, 64)}, ["y"])
+        result = fewbit.quantize(path, recipe="int4-weights", out=tmp_path / "q.tflite")
+        first, second = (site.spec for site in result.plan.constants().values())
+        assert first is not None and second is not None
+        assert first.block_shape == (32, 1) and first.dtype == second.dtype == INT4 and second.block_shape == (-1, 1)
+        assert set(result.plan.forms()) == {"weight_only", "storage", "float"}
+        assert result.verification is not None and result.verification.outputs[0].sqnr > 15.0
+        assert min(o.sqnr for o in result.verification.simulation) > 30.0
+
+    def test_what_was_trained_for_it(self, tmp_path: Path) -> None:
+        torch = pytest.importorskip("torch")
+        import fewbit.torch as qat
+
+        net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 1)).eval()
+        x = torch.randn(4, 3, 8, 8)
+        prepared = qat.prepare(net, x, data=[{"input": x[i : i + 1].numpy()} for i in range(4)], target="litert-cpu")
+        result = qat.export(prepared, tmp_path / "q.tflite")
+        assert any("dB of the trained module" in note for note in result.notes)
+        assert result.verification is not None and result.verification.kernels.integer["CONV_2D"] == 2
 
     def test_weights_that_no_file_holds_are_named(self, tmp_path: Path) -> None:
         b = Builder()

@@ -141,6 +141,13 @@ def test_samples_are_independent(tmp_path: Path) -> None:
     assert [session.run(feed)[0].item() for _ in range(3)] == [3, 3, 3]
 
 
+def test_several_samples_of_a_file_that_takes_one(float_net: Path) -> None:
+    session, samples = open_session(float_net), images(3)
+    (together,) = session.run({"x": samples})
+    single = [session.run({"x": samples[i : i + 1]})[0] for i in range(3)]
+    np.testing.assert_array_equal(together, np.concatenate(single))
+
+
 def test_threads_and_kernels_give_the_same(float_net: Path) -> None:
     x = {"x": images(3)}
     (wanted,) = open_session(float_net).run(x)

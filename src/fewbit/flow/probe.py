@@ -30,7 +30,7 @@ from fewbit.runtimes.cpu import cpu_features
 from fewbit.runtimes.table import RUNTIMES, runtime_named, runtime_of
 from fewbit.runtimes.verify import Kernels, compare_outputs
 from fewbit.spec import DType
-from fewbit.targets import Form, Target
+from fewbit.targets import Form, OpRule, Target
 
 _SAMPLES = 8
 _ONE_PRODUCT = ("MatMul", "Gemm")  # the runtime makes one of the other where an addition follows
@@ -148,7 +148,7 @@ def _claims(target: Target) -> Iterator[_Claim]:
             weights: list[dict[str, Any]] = [{"dtype": dtype} for dtype in rule.weights]
             if form == "weight_only":
                 weights = [{"dtype": dtype, "symmetric": dtype.kind == "int"} for dtype in rule.packed]
-                weights += _weights_of("weights")
+                weights += [w for w in _weights_of("weights") if _packs(target, rule, w)]
             for activation, weight in product(rule.activations if read else (None,), weights or [{}]):
                 yield _Claim(op, form, activation, weight)
     for op in target.fused_activations:
@@ -160,6 +160,12 @@ def _claims(target: Target) -> Iterator[_Claim]:
         for weight in _weights_of("storage") + _weights_of("weights"):
             if weight["dtype"] not in target.rule(op).weights and _holds(target, weight):
                 yield _Claim(op, "storage", None, weight)
+
+
+def _packs(target: Target, rule: OpRule, weight: Mapping[str, Any]) -> bool:
+    """Whether a weight-only kernel of the target is asked for weights of this setting; where files hold none with zero points,
+    signed ones of as many bits are meant."""
+    return target.stores is None or DType("int", weight["dtype"].bits) in rule.packed
 
 
 def _holds(target: Target, weight: Mapping[str, Any]) -> bool:

@@ -101,7 +101,7 @@ def details_for(
 
         metadata = litert_metadata(model, signature)
     feed = synthetic_feed(hub_inputs(hub)) if source is None else next(iter(source.feeds()))
-    dynamic = frozenset(name for name, node in plan.nodes.items() if node.form == "dynamic")
+    dynamic = frozenset(name for name, node in plan.nodes.items() if node.form in ("dynamic", "weight_only"))
     return Details({name: array.shape for name, array in feed.items()}, metadata, dynamic, keep_names)
 
 

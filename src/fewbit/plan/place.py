@@ -21,7 +21,7 @@ from fewbit.plan.recipe import Setting
 from fewbit.plan.select import MIN_STORED_ELEMENTS, quantizes_output
 from fewbit.plan.wiring import WITH_OPERAND, constant_operand, data_inputs
 from fewbit.spec import FLOAT16, INT8, PER_TENSOR, DType, QSpec, Site
-from fewbit.targets import Target
+from fewbit.targets import Form, Target
 
 _CHANNEL_FORMS = ("integer", "dynamic")
 
@@ -95,8 +95,8 @@ def place(
                 edge(output, setting, None, f"made as integers by {node.name}")
         if plan.weight is not None and plan.form != "float":
             why = f"weight of {node.name}: {plan.reason}"
-            if setting.weight.granularity == "group" and plan.form in _CHANNEL_FORMS:
-                why += "; one scale a channel, for integer kernels have no groups"
+            if setting.weight.granularity == "group" and not _has_groups(plan.form, target):
+                why += "; one scale a channel, for this form has no groups"
             for value, spec in _weights(hub, node, plan, setting, target):
                 constant(value, spec, node, setting.weight.range, why)
         if plan.form == "float" and setting.compute != "float":
@@ -158,7 +158,7 @@ def _weights(hub: Hub, node: ir.Node, plan: NodePlan, setting: Setting, target: 
         one_scale = plan.form in _CHANNEL_FORMS and not target.rule(node.op_type).per_channel
         if setting.weight.granularity == "tensor" or one_scale:
             block = PER_TENSOR
-        elif setting.weight.granularity == "group" and plan.form not in _CHANNEL_FORMS:
+        elif setting.weight.granularity == "group" and _has_groups(plan.form, target):
             block = _group(value, weight, block, setting.weight.group_size)
         dtype, limit = setting.weight.dtype, None
         sums = plan.form == "dynamic" or (plan.form == "integer" and setting.activation.dtype.bits <= 8)
@@ -174,6 +174,12 @@ def _weights(hub: Hub, node: ir.Node, plan: NodePlan, setting: Setting, target: 
         spec = QSpec(dtype, block, setting.weight.symmetric, narrow, codebook=book, pair_limit=limit)
         result.append((value, spec))
     return result
+
+
+def _has_groups(form: Form, target: Target) -> bool:
+    """Whether weights of a form may have a scale for each group of inputs: not in integer kernels, and where a target stores
+    certain dtypes alone, in its weight-only kernels."""
+    return form not in _CHANNEL_FORMS and (target.stores is None or form == "weight_only")
 
 
 def _group(value: ir.Value, weight: Weight, block: tuple[int, ...], size: int) -> tuple[int, ...]:

@@ -43,10 +43,13 @@ def resolve(hub: Hub, recipe: Recipe, target: Target) -> Plan:
 
 
 def _as_target_has(setting: Setting, target: Target) -> Setting:
-    """A setting with activations of the kind that the target's kernels take, of as many bits."""
-    activation = setting.activation
-    if not activation.dtype.is_integer:
-        return setting
-    dtype = DType(target.activations, activation.dtype.bits)
-    symmetric = activation.symmetric or (dtype.kind == "int" and dtype.bits > 8)
-    return replace(setting, activation=replace(activation, dtype=dtype, symmetric=symmetric))
+    """A setting with the kind of integers that the target's kernels take, of as many bits: for activations, and for weights
+    where a file holds none with zero points."""
+    activation, weight = setting.activation, setting.weight
+    if activation.dtype.is_integer:
+        dtype = DType(target.activations, activation.dtype.bits)
+        symmetric = activation.symmetric or (dtype.kind == "int" and dtype.bits > 8)
+        activation = replace(activation, dtype=dtype, symmetric=symmetric)
+    if target.stores is not None and weight.dtype.kind == "uint" and weight.codebook is None:
+        weight = replace(weight, dtype=DType("int", weight.dtype.bits), symmetric=True)
+    return replace(setting, activation=activation, weight=weight)

@@ -125,7 +125,7 @@ def _refuse(hub: Hub, node: ir.Node, form: Form, setting: Setting, target: Targe
     if setting.weight.codebook is not None:
         return f"the kernel takes evenly spaced weights, not codebook {setting.weight.codebook}"
     if form == "weight_only":
-        return refuse_kernel(node, setting.weight, rule)
+        return refuse_kernel(node, setting.weight, target)
     if not any(setting.weight.dtype.kind == d.kind and setting.weight.dtype.bits <= d.bits for d in rule.weights):
         return f"the kernel takes {', '.join(map(str, rule.weights))} weights, not {setting.weight.dtype}"
     if _read_otherwise(node):

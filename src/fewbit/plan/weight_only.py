@@ -10,7 +10,7 @@ from fewbit.graph.hub import Hub
 from fewbit.graph.ops import Weight, weight_of
 from fewbit.graph.tails import state_inputs
 from fewbit.plan.recipe import WeightSetting
-from fewbit.targets import OpRule, Target
+from fewbit.targets import Target
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 256
 """Weights that may share a scale in MatMulNBits of ONNX Runtime: a power of two within these."""
@@ -31,9 +31,9 @@ def kernel_block(size: int, inputs: int) -> int:
     return min(LARGEST_BLOCK, size & -size)
 
 
-def refuse_kernel(node: ir.Node, setting: WeightSetting, rule: OpRule) -> str | None:
+def refuse_kernel(node: ir.Node, setting: WeightSetting, target: Target) -> str | None:
     """Why the weight-only kernels cannot compute a node with a weight, or None."""
-    weight = weight_of(node)
+    weight, rule = weight_of(node), target.rule(node.op_type)
     assert weight is not None  # select asked
     if setting.dtype not in rule.packed:
         return f"the kernel takes {', '.join(map(str, rule.packed))} weights, not {setting.dtype}"
@@ -42,6 +42,12 @@ def refuse_kernel(node: ir.Node, setting: WeightSetting, rule: OpRule) -> str | 
     inputs = weight.shape[weight.in_axis]
     if setting.granularity == "group" and kernel_block(setting.group_size, inputs) < SMALLEST_BLOCK:
         return f"the kernel takes groups of a multiple of {SMALLEST_BLOCK} weights, not {setting.group_size}"
+    odd = setting.group_size % target.block_multiple or inputs % setting.group_size
+    if setting.granularity == "group" and target.block_multiple > SMALLEST_BLOCK and odd:
+        return (
+            f"the kernel takes {target.block_multiple} inputs or a multiple to a scale, with no rest; not groups of "
+            f"{setting.group_size} among {inputs}"
+        )
     if any(_axes(reader) != (weight.out_axis, weight.in_axis) for reader in weight.value.consumers()):
         return "another node reads the same weight along other axes"
     if node.op_type == "Gather":
@@ -66,7 +72,7 @@ def refuse_cost(hub: Hub, node: ir.Node, target: Target) -> str | None:
     cost that counts."""
     weight = weight_of(node)
     assert weight is not None
-    if node.op_type == "Gather":
+    if node.op_type == "Gather" or not target.weight_only_rows:
         return None
     most = rows_that_pay(weight, target)
     if not most:

@@ -74,12 +74,17 @@ class LiteRtSession:
         self.outputs: list[str] = [end.name for end in self._made]
 
     def run(self, feed: Feed) -> Outputs:
-        """The outputs for one feed, dequantized. Inputs take another shape where the file allows it.
+        """The outputs for one feed, dequantized. Inputs take another shape where the file allows it; samples along the first
+        axis of a file that takes one at a time run one after another.
 
         Raises:
             DataError: an input is missing, or of a wrong shape or dtype; integers that do not fit the input's own; or LiteRT
                 refuses the feed, with its own words in the message.
         """
+        count = self._samples(feed)
+        if count > 1:
+            single = [self.run({n: a[i : i + 1] for n, a in feed.items() if n in self.inputs}) for i in range(count)]
+            return [np.concatenate(parts) for parts in zip(*single, strict=True)]
         arrays = self._arrays(feed)
         self._resize(arrays)
         self._interpreter.reset_all_variables()
@@ -103,6 +108,17 @@ class LiteRtSession:
 
     def output_shapes(self) -> Ends:
         return {end.name: _face(end) for end in self._made}
+
+    def _samples(self, feed: Feed) -> int:
+        """How many samples a feed holds for a file whose ends all hold one, of the same sizes; else 1."""
+        counts = set()
+        for end in self._ends:
+            shape = feed[end.name].shape if end.name in feed else ()
+            if not shape or end.shape[:1] != (1,) or shape[1:] != end.shape[1:]:
+                return 1
+            counts.add(shape[0])
+        one = all(end.shape[:1] == (1,) for end in self._made)
+        return counts.pop() if one and len(counts) == 1 else 1
 
     def _arrays(self, feed: Feed) -> list[NDArray[Any]]:
         missing = [name for name in self.inputs if name not in feed]

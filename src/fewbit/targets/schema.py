@@ -60,7 +60,8 @@ class Target:
     pair_limit: where weights of one scale a channel may have 8 bits all the same, if those of two neighbouring inputs
         add up to no more than this; depthwise convolutions, which add no pairs, need no limit. None: no such kernels.
     weight_only_rows: (elements of a weight, activation rows): from so many elements on a weight-only kernel is no slower than
-        float for up to so many rows.
+        float for up to so many rows; none: for any number of rows.
+    block_multiple: of inputs that share a scale in a weight-only kernel.
     fused_activations: ops that a quantized output absorbs.
     activations: the integers that activations are; those that a recipe names become them, of as many bits. Signed ones of 16
         bits have no zero point.
@@ -80,6 +81,7 @@ class Target:
     weight_bits: int = 8
     pair_limit: int | None = None
     weight_only_rows: tuple[tuple[int, int], ...] = ()
+    block_multiple: int = 16
     fused_activations: tuple[str, ...] = ("Relu", "Clip")
     activations: Literal["uint", "int"] = "uint"
     stores: tuple[DType, ...] | None = None
@@ -105,6 +107,7 @@ class Target:
             "activations": self.activations,
             "stores": None if self.stores is None else [str(d) for d in self.stores],
             "integers_only": self.integers_only,
+            "block_multiple": self.block_multiple,
             "bias": str(self.bias),
             "rounding": self.rounding,
             "fused_activations": list(self.fused_activations),

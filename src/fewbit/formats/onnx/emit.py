@@ -20,7 +20,7 @@ _IR_TYPES = {
     ("uint", 16): ir.DataType.UINT16,
 }
 # QuantizeLinear of ONNX takes 16 bits from this opset on; before it, ONNX Runtime's own domain does.
-_OPSET_16_BIT = 21
+_OPSET_16_BIT = OPSET_4_BIT = 21
 CONTRIB = "com.microsoft"
 
 
@@ -165,7 +165,7 @@ class Emitter:
         return self._dequantized[key]
 
     def dequantize_constant(
-        self, integers: ir.Value, scale: NDArray[np.float32], axis: int, *, zero_point: bool
+        self, integers: ir.Value, scale: NDArray[np.float32], axis: int, *, zero_point: bool, domain: str = ""
     ) -> ir.Value:
         """DequantizeLinear of a constant, symmetric; the zero point is written only where a kernel asks for it."""
         scale = scale.reshape(-1) if scale.size > 1 else scale.reshape(())
@@ -173,7 +173,7 @@ class Emitter:
         if zero_point:
             inputs.append(self.constant(np.zeros(scale.shape, integers.dtype.numpy()), "zp"))  # type: ignore[union-attr]
         attributes: dict[str, Any] = {"axis": axis} if scale.ndim else {}
-        return self.node("DequantizeLinear", inputs, "dq", dtype=ir.DataType.FLOAT, **attributes)[0]
+        return self.node("DequantizeLinear", inputs, "dq", dtype=ir.DataType.FLOAT, domain=domain, **attributes)[0]
 
 
 def ir_type(dtype: DType) -> ir.DataType:

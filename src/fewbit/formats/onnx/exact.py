@@ -45,6 +45,8 @@ def with_integer_arithmetic(model: ir.Model) -> ir.Model:
     for node in list(hub.graph):
         if node.op_type == "QuantizeLinear":
             _rewrite(emit, node)
+        elif node.op_type == "DequantizeLinear" and "block_size" in node.attributes:
+            _expand(emit, node)
     hub.graph.sort()
     return hub.model
 
@@ -84,6 +86,18 @@ def _rewrite(emit: Emitter, quantize: ir.Node) -> None:
     if result is not None:
         quantize.replace_input_with(0, result)
         quantize.replace_input_with(1, emit.scalar(1.0))
+
+
+def _expand(emit: Emitter, dequantize: ir.Node) -> None:
+    """Weights in blocks as the floats that they stand for: graphs before opset 21 cannot say it."""
+    integers, scale = (None if v is None else constant_array(v) for v in dequantize.inputs[:2])
+    if integers is None or scale is None:
+        return
+    axis, block = dequantize.attributes["axis"].as_int(), dequantize.attributes["block_size"].as_int()
+    real = integers.astype(np.float32) * np.repeat(scale, block, axis).take(range(integers.shape[axis]), axis)
+    for reader, index in list(dequantize.outputs[0].uses()):
+        reader.replace_input_with(index, emit.constant(real, "exact"))
+    emit.graph.remove(dequantize, safe=True)
 
 
 def _integers(value: ir.Value | None) -> _Integers | None:

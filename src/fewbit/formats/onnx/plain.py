@@ -5,13 +5,15 @@ what a plan means."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from fewbit.errors import PlanError
-from fewbit.formats.onnx.emit import Emitter, View, require
+from fewbit.formats.onnx.emit import CONTRIB, OPSET_4_BIT, Emitter, View, require
 from fewbit.formats.onnx.weights import integer_bias, integers_of
 from fewbit.graph.facts import bias_add, bias_index, clip_bounds
 from fewbit.graph.hub import Hub
@@ -20,6 +22,7 @@ from fewbit.plan.balanced import balanced_bias
 from fewbit.plan.plan import NodePlan, Plan, SitePlan
 from fewbit.plan.rewrites import rewritten
 from fewbit.plan.wiring import WITH_OPERAND, constant_operand, data_inputs, node_bias, rescale_of
+from fewbit.spec import INT4, DType
 
 
 def lower_plain(hub: Hub, plan: Plan) -> ir.Model:
@@ -87,14 +90,16 @@ class _Lowering:
             raise PlanError(f"weight {value.name} has zero points; set symmetric: true for this target")
         axes = [axis for axis, size in enumerate(scale.shape) if size > 1]
         if len(axes) > 1:
-            return self._blocks(integers, scale, spec.block_shape, hint), scale
+            return self._blocks(_narrow(integers, spec.dtype), scale, spec.block_shape, hint), scale
         axis = axes[0] if axes else 0
-        return self.emit.dequantize_constant(self.emit.constant(integers, hint), scale, axis, zero_point=False), scale
+        held = self.emit.constant(_narrow(integers, spec.dtype), hint)
+        domain = CONTRIB if spec.dtype.bits <= 4 and self.hub.opset < OPSET_4_BIT else ""
+        return self.emit.dequantize_constant(held, scale, axis, zero_point=False, domain=domain), scale
 
     def _blocks(
         self, integers: NDArray[np.integer], scale: NDArray[np.float32], block: tuple[int, ...], hint: str
     ) -> ir.Value:
-        """DequantizeLinear of a weight with a scale for every block along one axis."""
+        """DequantizeLinear of a weight with a scale for each block along one axis, as in opset 21, whatever the graph's."""
         axis = next(a for a, size in enumerate(block) if size not in (1, -1))
         inputs: list[ir.Value | None] = [self.emit.constant(integers, hint), self.emit.constant(scale, "scale")]
         return self.emit.node(
@@ -215,6 +220,11 @@ class _Lowering:
                 real.name = name
         graph.sort()
         RemoveUnusedNodesPass()(self.hub.model)
+
+
+def _narrow(integers: NDArray[np.integer], dtype: DType) -> NDArray[Any]:
+    """Integers of 4 bits in the dtype that has 4."""
+    return integers.astype(ml_dtypes.int4) if dtype == INT4 else integers
 
 
 def _saturates(site: SitePlan, made: ir.Value) -> bool:
