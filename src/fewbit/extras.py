@@ -14,7 +14,6 @@ EXTRAS: dict[str, tuple[str, str]] = {  # module: (package, extra)
     "torch": ("torch", "torch"),
     "onnxscript": ("onnxscript", "torch"),
     "ai_edge_litert": ("ai-edge-litert", "litert"),
-    "litert_torch": ("litert-torch", "litert"),
     "executorch": ("executorch", "executorch"),
     "openvino": ("openvino", "openvino"),
     "ethosu": ("ethos-u-vela", "vela"),

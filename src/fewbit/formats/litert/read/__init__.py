@@ -1,0 +1,1 @@
+"""The import door of LiteRT: `read_litert` makes a hub of a .tflite file."""

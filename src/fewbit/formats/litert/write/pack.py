@@ -1,0 +1,198 @@
+"""From collected tensors and operators to the bytes of a .tflite file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fewbit.core.packing import pack
+from fewbit.errors import ModelError
+from fewbit.formats.litert.schema import IDENTIFIER, OLD_CODES_END, VERSION, operator_codes, schema
+from fewbit.formats.litert.write.emit import NUMPY, Call, Emitter, Stored, digest
+from fewbit.formats.litert.write.graph import Array, Quant, Tensor
+from fewbit.formats.litert.write.versions import minimum_runtime, version_of
+from fewbit.spec import DType
+
+SIGNATURE = "serving_default"
+ALIGNMENT = 16
+"""Bytes, of buffers."""
+
+LIMIT = (1 << 31) - 1
+"""Bytes: offsets of a flatbuffer have 32 bits."""
+
+
+def to_bytes(emitter: Emitter, metadata: Mapping[str, bytes]) -> bytes:
+    """The file: buffers aligned to 16 bytes (`force_align` of the schema), the same bytes for the same graph.
+
+    Raises:
+        ModelError: more than 2 GiB.
+    """
+    size = sum(0 if t.data is None else t.data.nbytes for t in emitter.tensors)
+    if size > LIMIT:
+        raise ModelError(f"the constants have {size} bytes, and a .tflite file ends at {LIMIT}; write narrower weights")
+    packer = _Packer(schema(), emitter)
+    builder = _aligned_builder()
+    builder.Finish(packer.model(metadata).Pack(builder), IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _aligned_builder() -> Any:
+    """A builder that puts arrays, which here are the buffers alone, at multiples of 16 bytes.
+
+    The schema demands it (`force_align`) and readers that map the file rely on it; Python's generated classes ignore it.
+    """
+    import flatbuffers  # type: ignore[import-untyped]
+
+    class Aligned(flatbuffers.Builder):  # type: ignore[misc]
+        def CreateNumpyVector(self, x: Array) -> int:  # noqa: N802
+            data = x.tobytes()
+            self.StartVector(1, len(data), ALIGNMENT)
+            head: int = self.head - len(data)  # type: ignore[has-type]
+            self.head = head
+            self.Bytes[head : head + len(data)] = data
+            return int(self.EndVector())
+
+    return Aligned(1 << 20)
+
+
+class _Packer:
+    def __init__(self, schema: Any, emitter: Emitter) -> None:
+        self.schema, self.emitter = schema, emitter
+        self.buffers: list[Any] = []
+        self._known: dict[bytes, int] = {}
+        self._tensors: list[Any] = []
+
+    def buffer(self, data: bytes) -> int:
+        """The index of a buffer with these bytes; the first is empty, for tensors without constants."""
+        key = digest(data)
+        if key not in self._known:
+            made = self.schema.BufferT()
+            if data:
+                made.data = np.frombuffer(data, np.uint8)
+            self._known[key] = len(self.buffers)
+            self.buffers.append(made)
+        return self._known[key]
+
+    def model(self, metadata: Mapping[str, bytes]) -> Any:
+        schema, emitter = self.schema, self.emitter
+        self.buffer(b"")
+        inputs = [emitter.read(t) for t in emitter.graph.inputs]
+        outputs = [output_index(emitter, t) for t in emitter.graph.outputs]
+        subgraph = schema.SubGraphT()
+        subgraph.name = "main"
+        # By index: scales of blocks are tensors themselves, and come after those that need them.
+        self._tensors = []
+        while len(self._tensors) < len(emitter.tensors):
+            self._tensors.append(self._tensor(emitter.tensors[len(self._tensors)]))
+        codes: dict[tuple[str, int], int] = {}
+        subgraph.operators = [self._operator(call, codes) for call in emitter.calls]
+        subgraph.tensors, subgraph.inputs, subgraph.outputs = self._tensors, inputs, outputs
+        model = schema.ModelT()
+        model.version, model.description = VERSION, "fewbit"
+        model.subgraphs = [subgraph]
+        model.operatorCodes = [self._code(*key) for key in codes]
+        model.signatureDefs = [self._signature(inputs, outputs)]
+        runtime = minimum_runtime(codes).encode().ljust(16, b"\0")
+        model.metadata = [
+            self._metadata(*item) for item in (("min_runtime_version", runtime), *sorted(metadata.items()))
+        ]
+        model.buffers = self.buffers
+        return model
+
+    def _tensor(self, stored: Stored) -> Any:
+        schema = self.schema
+        made = schema.TensorT()
+        made.name, made.shape, made.hasRank = stored.name, list(stored.shape), True
+        made.type = getattr(schema.TensorType, stored.dtype.upper())
+        made.buffer = 0 if stored.data is None else self.buffer(encoded(stored))
+        if stored.quant is not None:
+            made.quantization = self._quantization(stored, stored.quant)
+        return made
+
+    def _quantization(self, stored: Stored, quant: Quant) -> Any:
+        schema = self.schema
+        made = schema.QuantizationParametersT()
+        if quant.block:
+            details = schema.BlockwiseQuantizationT()
+            details.scales, details.zeroPoints, details.blockSize = self._scales(stored, quant), -1, quant.block
+            made.details, made.detailsType = details, schema.QuantizationDetails.BlockwiseQuantization
+            return made
+        made.scale, made.zeroPoint = quant.scale.tolist(), quant.zero_point.tolist()
+        made.quantizedDimension = quant.axis or 0
+        return made
+
+    def _scales(self, stored: Stored, quant: Quant) -> int:
+        """The tensor of float16 scales of weights in blocks, by its place."""
+        scale = quant.scale.reshape(quant.grid(stored.shape)).astype(np.float16)
+        return self.emitter.constant(scale, "float16", hint=f"{stored.name}_scales")
+
+    def _code(self, builtin: str, version: int) -> Any:
+        made = self.schema.OperatorCodeT()
+        made.builtinCode = operator_codes()[builtin]
+        made.deprecatedBuiltinCode = min(made.builtinCode, OLD_CODES_END)
+        made.version = version
+        return made
+
+    def _operator(self, call: Call, codes: dict[tuple[str, int], int]) -> Any:
+        schema = self.schema
+        made = schema.OperatorT()
+        tensors = self.emitter.tensors
+        version = version_of(
+            call, [None if i < 0 else tensors[i] for i in call.inputs], [tensors[i] for i in call.outputs]
+        )
+        made.opcodeIndex = codes.setdefault((call.builtin, version), len(codes))
+        made.inputs, made.outputs = call.inputs, call.outputs
+        if call.options:
+            made.builtinOptionsType = getattr(schema.BuiltinOptions, call.options)
+            made.builtinOptions = getattr(schema, f"{call.options}T")()
+            for name, value in call.fields.items():
+                if not hasattr(made.builtinOptions, name):
+                    raise AttributeError(f"{call.options} has no field {name}")
+                setattr(made.builtinOptions, name, self._field(name, value))
+        return made
+
+    def _field(self, name: str, value: Any) -> Any:
+        enums = {
+            "fusedActivationFunction": self.schema.ActivationFunctionType,
+            "padding": self.schema.Padding,
+            "mode": self.schema.MirrorPadMode,
+        }
+        if isinstance(value, str):
+            return getattr(enums.get(name, self.schema.TensorType), value.upper())
+        return list(value) if isinstance(value, tuple) else value
+
+    def _signature(self, inputs: list[int], outputs: list[int]) -> Any:
+        made = self.schema.SignatureDefT()
+        made.signatureKey, made.subgraphIndex = SIGNATURE, 0
+        made.inputs = [self._named(t, i) for t, i in zip(self.emitter.graph.inputs, inputs, strict=True)]
+        made.outputs = [self._named(t, i) for t, i in zip(self.emitter.graph.outputs, outputs, strict=True)]
+        return made
+
+    def _named(self, tensor: Tensor, index: int) -> Any:
+        made = self.schema.TensorMapT()
+        made.name, made.tensorIndex = tensor.name, index
+        return made
+
+    def _metadata(self, name: str, data: bytes) -> Any:
+        made = self.schema.MetadataT()
+        made.name, made.buffer = name, self.buffer(data)
+        return made
+
+
+def output_index(emitter: Emitter, tensor: Tensor) -> int:
+    """An output in the hub's layout; a copy where it is an input or a constant as it is."""
+    index = emitter.read(tensor)
+    if tensor.is_constant or tensor in emitter.graph.inputs:
+        copy = emitter.temporary(f"{tensor.name}_output", tensor.shape, tensor)
+        index = emitter.reshape(index, tensor.shape, copy)
+    return index
+
+
+def encoded(stored: Stored) -> bytes:
+    """The bytes of a constant: 4-bit numbers two to a byte, the first in the low half."""
+    data: Array = np.asarray(stored.data)
+    if stored.dtype in ("int4", "int2"):
+        return pack(data.astype(np.int64).reshape(-1), DType.parse(stored.dtype)).tobytes()
+    return data.astype(NUMPY[stored.dtype]).tobytes()

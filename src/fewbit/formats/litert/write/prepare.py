@@ -1,0 +1,94 @@
+"""The hub with every size known and everything folded that follows from sizes: what a .tflite with fixed shapes holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import onnx_ir as ir
+
+from fewbit.errors import DataError, ModelError
+from fewbit.graph.edit import is_op
+from fewbit.graph.hub import Hub, shape_of
+from fewbit.graph.load import load
+from fewbit.graph.shapes import infer_shapes
+
+HALF = "DequantizeHalf"
+"""Stands for the Cast of a float16 constant to float32, which folding would undo: the file keeps the 16 bits."""
+DOMAIN = "fewbit.litert"
+
+
+def prepare(hub: Hub, shapes: Mapping[str, Sequence[int]] | None) -> Hub:
+    """The hub, normalized and with fixed shapes; it is changed.
+
+    Raises:
+        DataError: a size of an input is not known and not given, or one that is given contradicts the model.
+        ModelError: the size of some value does not follow from those of the inputs.
+    """
+    fix_inputs(hub, shapes or {})
+    for node in hub.nodes():
+        for value in node.outputs:
+            if not _is_known(value):
+                value.shape = None  # sizes that depend on the inputs are found anew
+        source = node.inputs[0] if node.inputs else None
+        if is_op(node, "Cast") and source is not None and source.const_value is not None:
+            half = source.const_value.dtype == ir.DataType.FLOAT16
+            if half and node.attributes.get_int("to", 0) == int(ir.DataType.FLOAT):
+                node.op_type, node.domain = HALF, DOMAIN
+                node.outputs[0].shape, node.outputs[0].type = source.shape, ir.TensorType(ir.DataType.FLOAT)
+    hub.model.opset_imports[DOMAIN] = 1
+    infer_shapes(hub.model)
+    hub = load(hub)
+    infer_shapes(hub.model)
+    for node in hub.nodes():
+        for value in node.outputs:
+            if value.name and not _is_known(value):
+                raise ModelError(
+                    f"a LiteRT file needs every size, and {value.name!r} of {node.op_type} {node.name!r} has the shape "
+                    f"{shape_of(value)}, which does not follow from the inputs; give the sizes that it depends on"
+                )
+    return hub
+
+
+def _is_known(value: ir.Value) -> bool:
+    shape = shape_of(value)
+    return shape is not None and all(isinstance(size, int) for size in shape)
+
+
+def fix_inputs(hub: Hub, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Give the inputs fixed sizes: those that are given, else 1 for a first axis that is open."""
+    infos = {info.name: info for info in hub.inputs}
+    unknown = sorted(set(shapes) - set(infos))
+    if unknown:
+        raise DataError(f"the model has no input {unknown[0]!r} to give a shape to; it has {sorted(infos)}")
+    symbols: dict[str, int] = {}
+    for name, sizes in shapes.items():
+        declared = infos[name].shape
+        if declared is None or len(declared) != len(sizes):
+            raise DataError(f"input {name!r} has the shape {declared}; {tuple(sizes)} has another number of axes")
+        for size, given in zip(declared, sizes, strict=True):
+            if isinstance(size, int) and size != given:
+                raise DataError(f"input {name!r} has the shape {declared}, which {tuple(sizes)} contradicts")
+            if isinstance(size, str) and symbols.setdefault(size, int(given)) != given:
+                raise DataError(f"size {size!r} is {symbols[size]} in one input and {given} in {name!r}; give one size")
+    for value in hub.graph.inputs:
+        if value.const_value is None:
+            value.shape = ir.Shape(_fixed(str(value.name), shape_of(value), shapes, symbols))
+
+
+def _fixed(
+    name: str,
+    declared: tuple[int | str | None, ...] | None,
+    shapes: Mapping[str, Sequence[int]],
+    symbols: Mapping[str, int],
+) -> list[int]:
+    if name in shapes:
+        return [int(size) for size in shapes[name]]
+    if declared is None:
+        raise DataError(f"input {name!r} has no shape; give one: shapes={{{name!r}: (1, ...)}}")
+    fixed = []
+    for axis, size in enumerate(declared):
+        known = size if isinstance(size, int) else symbols.get(size) if size is not None else None
+        if known is None and axis > 0:
+            raise DataError(f"input {name!r} has the open shape {declared}; give sizes: shapes={{{name!r}: (1, ...)}}")
+        fixed.append(1 if known is None else known)
+    return fixed

@@ -1,0 +1,211 @@
+"""What a file is besides its numbers: bytes, alignment, signature, metadata, versions, layout, refusals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+
+from fewbit.errors import DataError, ModelError
+from fewbit.formats.litert.read.door import read_litert
+from fewbit.formats.litert.schema import operator_names, schema
+from fewbit.formats.litert.write import convert, write_litert
+from fewbit.formats.litert.write.layout import after_transpose, between, only_ones_move, reshaped
+from fewbit.graph.load import load
+from tests.formats.litert.write import nets
+from tests.formats.litert.write.cases import w
+from tests.formats.litert.write.quantizing import quantized
+from tests.formats.litert.write.running import KINDS, interpreter, kernels, relative, run_file, run_model
+from tests.formats.litert.write.test_integers import sample
+from tests.graph.build import model, node
+
+pytest.importorskip("ai_edge_litert")
+
+
+def parsed(data: bytes) -> object:
+    return schema().ModelT.InitFromPackedBuf(data, 0)
+
+
+def versions(data: bytes) -> dict[str, int]:
+    return {operator_names()[code.builtinCode]: code.version for code in parsed(data).operatorCodes}  # type: ignore[attr-defined]
+
+
+def test_the_same_model_gives_the_same_bytes() -> None:
+    source = quantized(nets.depthwise(), sample(nets.depthwise()))
+    assert write_litert(load(source)) == write_litert(load(source))
+
+
+def test_in_another_process_too(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "m.onnx"
+    onnx.save(nets.cnn(), path)
+    script = (
+        "import sys, hashlib; from fewbit.graph.load import load; from fewbit.formats.litert.write import write_litert; "
+        "print(hashlib.sha256(write_litert(load(sys.argv[1]))).hexdigest())"
+    )
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", script, str(path)],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(seen) == 1
+
+
+def test_buffers_are_aligned_and_stored_once() -> None:
+    data = write_litert(load(quantized(nets.depthwise(), sample(nets.depthwise()))))
+    root = schema().Model.GetRootAs(data, 0)
+    seen = set()
+    for index in range(root.BuffersLength()):
+        table = root.Buffers(index)._tab
+        field = table.Offset(4)
+        if field:
+            start, size = table.Vector(field), table.VectorLen(field)
+            assert start % 16 == 0
+            assert data[start : start + size] not in seen
+            seen.add(data[start : start + size])
+    assert data[4:8] == b"TFL3"
+
+
+def test_signature_and_metadata() -> None:
+    written = convert(load(nets.cnn()), metadata={"origin": b"a test"})
+    runner = interpreter(written.data, "AUTO").get_signature_runner("serving_default")
+    assert {k: tuple(v["shape"]) for k, v in runner.get_input_details().items()} == {"x": (1, 3, 32, 32)}
+    assert {k: tuple(v["shape"]) for k, v in runner.get_output_details().items()} == {"y": (1, 10)}
+    made = parsed(written.data)
+    held = {m.name.decode(): bytes(made.buffers[m.buffer].data) for m in made.metadata}  # type: ignore[attr-defined]
+    assert held["origin"] == b"a test"
+    assert held["min_runtime_version"].rstrip(b"\0") == b"1.14.0"
+    assert len(held["min_runtime_version"]) == 16
+    assert [d["name"] for d in interpreter(written.data, "AUTO").get_input_details()] == ["x"]
+
+
+def test_versions_are_those_that_the_kernels_came_with() -> None:
+    float_file = versions(write_litert(load(nets.cnn())))
+    assert float_file == dict.fromkeys(float_file, 1)
+    eight = versions(write_litert(load(quantized(nets.cnn(), sample(nets.cnn())))))
+    assert eight == {
+        "QUANTIZE": 1, "TRANSPOSE": 2, "PAD": 2, "CONV_2D": 3, "MAX_POOL_2D": 2, "CONCATENATION": 2, "AVERAGE_POOL_2D": 2,
+        "RESHAPE": 1, "FULLY_CONNECTED": 4, "SOFTMAX": 2, "DEQUANTIZE": 2,
+    }  # fmt: skip
+    sixteen = versions(write_litert(load(quantized(nets.cnn(), sample(nets.cnn()), dtype="int16"))))
+    assert (sixteen["CONV_2D"], sixteen["FULLY_CONNECTED"], sixteen["QUANTIZE"]) == (4, 7, 2)
+
+
+def test_a_layout_change_is_written_once() -> None:
+    """The image comes in channels first; nothing after that is transposed."""
+    assert kernels(write_litert(load(nets.depthwise())))["TRANSPOSE"] == 1
+    assert kernels(write_litert(load(nets.cnn())))["TRANSPOSE"] == 1
+
+
+def test_no_transposes_where_the_file_had_none() -> None:
+    """Channels last outside and inside: the hub's transposes are relabelling."""
+    nodes = [node("Transpose", ["x"], ["n"], perm=[0, 3, 1, 2]), *nets.cnn().graph.node]
+    nodes[1].input[0] = "n"
+    source = nets.cnn()
+    del source.graph.node[:]
+    source.graph.node.extend(nodes)
+    for axis, size in enumerate((1, 32, 32, 3)):
+        source.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = size
+    data = write_litert(load(source))
+    assert "TRANSPOSE" not in kernels(data)
+    again = write_litert(read_litert(data).model)
+    assert kernels(again) == kernels(data)
+    feed = {"x": w(1, 32, 32, 3)}
+    for kind in KINDS:
+        assert relative(run_file(data, feed, kind)["y"], run_model(source, feed)[0]) < 1e-4
+        assert np.array_equal(run_file(again, feed, kind)["y"], run_file(data, feed, kind)["y"])
+
+
+def test_layouts() -> None:
+    nhwc, nchw = (0, 2, 3, 1), (0, 1, 2, 3)
+    assert between(nchw, nhwc) == (0, 2, 3, 1)
+    assert between(nhwc, nchw) == (0, 3, 1, 2)
+    assert after_transpose(nhwc, (0, 2, 3, 1)) == nchw
+    assert only_ones_move((1, 5, 1, 1), nchw, nhwc)
+    assert not only_ones_move((1, 5, 1, 2), nchw, nhwc)
+
+
+def test_reshapes_that_need_no_transpose() -> None:
+    nhwc = (0, 2, 3, 1)
+    assert reshaped((1, 85, 52, 52), (1, 85, 2704), nhwc) == (0, 2, 1)
+    assert reshaped((1, 8, 4, 4), (1, 128), nhwc) is None
+    assert reshaped((1, 8, 1, 1), (1, 8), nhwc) == (0, 1)
+    assert reshaped((2, 3, 4), (2, 12), (0, 1, 2)) == (0, 1)
+    assert reshaped((2, 12), (2, 1, 3, 4), (0, 1)) == (0, 1, 2, 3)
+    assert reshaped((6, 4), (2, 3, 4), (1, 0)) == (2, 0, 1)
+
+
+def test_open_sizes() -> None:
+    source = model([node("MatMul", ["x", "w"], ["y"])], ["x:f[N,L,4]"], ["y:f[N,L,3]"], {"w": w(4, 3)})
+    with pytest.raises(DataError, match=r"input 'x' has the open shape .* give sizes"):
+        write_litert(load(source))
+    with pytest.raises(DataError, match="no input 'z'"):
+        write_litert(load(source), shapes={"z": (1, 2, 4)})
+    with pytest.raises(DataError, match="contradicts"):
+        write_litert(load(source), shapes={"x": (1, 2, 5)})
+    feed = {"x": w(2, 5, 4)}
+    data = write_litert(load(source), shapes={"x": (2, 5, 4)})
+    assert relative(run_file(data, feed, "AUTO")["y"], run_model(source, feed)[0]) < 1e-5
+
+
+def test_one_symbol_is_one_size() -> None:
+    source = model([node("Add", ["a", "b"], ["y"])], ["a:f[N,L]", "b:f[N,L]"], ["y:f[N,L]"])
+    data = write_litert(load(source), shapes={"a": (1, 7)})
+    assert tuple(interpreter(data, "AUTO").get_input_details()[1]["shape"]) == (1, 7)
+    with pytest.raises(DataError, match="'L' is 7 in one input and 8"):
+        write_litert(load(source), shapes={"a": (1, 7), "b": (1, 8)})
+
+
+def test_wide_integers_are_told_of() -> None:
+    source = model([node("Gather", ["t", "x"], ["y"])], ["x:i[2]"], ["y:f[2,4]"], {"t": w(5, 4)})
+    assert convert(load(source)).notes == ("'x' is int64 in the model and int32 in the file",)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "message"),
+    [
+        (
+            [node("Resize", ["x", "", "s"], ["y"], mode="cubic")],
+            {"s": np.array([1, 1, 2, 2], np.float32)},
+            "mode cubic",
+        ),
+        ([node("NonZero", ["x"], ["y"])], {}, "NonZero|every size"),
+        ([node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], dilations=[2, 2])], {}, "dilations"),
+        ([node("Cast", ["x"], ["z"], to=11), node("Cast", ["z"], ["y"], to=1)], {}, "DOUBLE"),
+        ([node("Det", ["x"], ["y"])], {}, "no row for Det"),
+    ],
+)
+def test_refusals(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        write_litert(load(model(nodes, ["x:f[1,2,8,8]"], ["y:f"], constants)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_constant_beyond_int32_is_refused() -> None:
+    source = model([node("Add", ["x", "c"], ["y"])], ["x:i[2]"], ["y:i[2]"], {"c": np.array([1 << 40, 1])})
+    with pytest.raises(ModelError, match="1099511627776, which does not fit int32"):
+        write_litert(load(source))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_reshaped_layouts_hold_the_same_numbers(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    before = tuple(int(n) for n in rng.choice([1, 2, 3, 4], rng.integers(1, 5)))
+    factors = [f for size in before for f in ([2, 2] if size == 4 else [size])]
+    cuts = sorted(rng.choice(len(factors) + 1, rng.integers(0, 3)))
+    after = tuple(int(np.prod(part)) for part in np.split(np.array(factors), cuts))
+    layout = tuple(int(a) for a in rng.permutation(len(before)))
+    found = reshaped(before, after, layout)
+    values = np.arange(int(np.prod(before))).reshape(before)
+    if found is not None:
+        lying = values.transpose(layout).reshape([after[axis] for axis in found])
+        assert np.array_equal(lying, values.reshape(after).transpose(found))
+    else:
+        assert layout != tuple(range(len(before)))
