@@ -1,0 +1,108 @@
+"""Write a model as ExecuTorch, for XNNPACK."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from fewbit.errors import ModelError
+from fewbit.extras import load_extra
+from fewbit.formats.executorch.rows import ROWS
+from fewbit.formats.executorch.spell import spell
+from fewbit.formats.litert.write.prepare import fix_inputs
+from fewbit.graph.hub import Hub, shape_of
+from fewbit.graph.load import load
+from fewbit.graph.shapes import infer_shapes
+from fewbit.runtimes.executorch import ENDS, PURPOSE
+from fewbit.torchgraph.dtypes import torch_dtype
+from fewbit.torchgraph.module import to_torch
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A .pte file and what a reader of it should know.
+
+    data: the bytes.
+    notes: products that compute in float although their weights are integers in the model.
+    """
+
+    data: bytes
+    notes: tuple[str, ...]
+
+
+def write_executorch(
+    model: Hub | ir.Model, *, shapes: Mapping[str, Sequence[int]] | None = None, dynamic: bool = True
+) -> bytes:
+    """The bytes of a .pte file that computes what the model does, with XNNPACK where it can.
+
+    Args:
+        model: float, or with QuantizeLinear and DequantizeLinear: an operator between the two is an integer kernel where
+            XNNPACK has one.
+        shapes: input name → sizes. Left out, a first axis of open size is 1; other open sizes have to be given.
+        dynamic: products of a float activation and an integer weight quantize the activation, row by row, as they run.
+            Otherwise such weights become float.
+
+    Raises:
+        DataError: sizes that are missing or contradict the model.
+        ModelError: an operator that the torch executor does not know, or that ExecuTorch cannot lower; the message has its
+            words.
+        MissingExtraError: executorch is not installed.
+    """
+    return convert(model, shapes=shapes, dynamic=dynamic).data
+
+
+def convert(
+    model: Hub | ir.Model, *, shapes: Mapping[str, Sequence[int]] | None = None, dynamic: bool = True
+) -> Written:
+    """`write_executorch`, with its notes."""
+    exir = load_extra("executorch.exir", PURPOSE)
+    xnnpack = load_extra("executorch.backends.xnnpack.partition.xnnpack_partitioner", PURPOSE)
+    load_extra("executorch.kernels.quantized", PURPOSE)  # kernels of what XNNPACK leaves of Q and DQ
+    hub = load(model, normalize=False)
+    fix_inputs(hub, shapes or {})
+    for node in hub.nodes():
+        for value in node.outputs:
+            value.shape = None  # sizes that depend on the inputs are found anew
+    infer_shapes(hub.model)
+    hub = load(hub)
+    ends = {"inputs": [info.name for info in hub.inputs], "outputs": [info.name for info in hub.outputs]}
+    notes = spell(hub, dynamic=dynamic)
+    module = to_torch(hub, trainable=False, rows=ROWS).eval()
+    with _quiet():
+        try:
+            program = torch.export.export(module, _examples(hub))
+            edge = exir.to_edge_transform_and_lower(
+                program, partitioner=[xnnpack.XnnpackPartitioner()], constant_methods={ENDS: json.dumps(ends)}
+            )
+            data = edge.to_executorch().buffer
+        except (RuntimeError, ValueError, TypeError, KeyError, AssertionError, NotImplementedError) as error:
+            raise ModelError(f"ExecuTorch cannot lower the model: {' '.join(str(error).split())[:400]}") from error
+    return Written(bytes(data), tuple(notes))
+
+
+def _examples(hub: Hub) -> tuple[torch.Tensor, ...]:
+    """Zeros in the shapes and types of the inputs."""
+    values = [value for value in hub.graph.inputs if value.const_value is None]
+    return tuple(torch.zeros(shape_of(value), dtype=torch_dtype(value.dtype)) for value in values)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the news of a lowering."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
