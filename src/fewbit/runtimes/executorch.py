@@ -114,8 +114,7 @@ class ExecuTorchSession:
         return self._method
 
     def _tensors(self, feed: Feed) -> list[Any]:
-        import torch
-
+        torch = load_extra("torch", PURPOSE)
         missing = [name for name in self.inputs if name not in feed]
         if missing:
             raise DataError(f"input {missing[0]!r} is missing from the sample; the model wants {self.inputs}")
@@ -179,7 +178,9 @@ def _survives(data: bytes, name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.pte"
         path.write_bytes(data)
-        done = subprocess.run([sys.executable, "-c", _CHILD, str(path)], capture_output=True, check=False, env=environment)
+        done = subprocess.run(
+            [sys.executable, "-c", _CHILD, str(path)], capture_output=True, check=False, env=environment
+        )
     if done.returncode not in (0, 1):  # 1: an exception, which this process gets too
         raise ModelError(
             f"{name} stops ExecuTorch {version()} (exit code {done.returncode}): the file is damaged; write or copy it again"
@@ -192,11 +193,11 @@ _WHOLE: set[str] = set()
 
 
 def _set_threads(library: Any, threads: int) -> None:
-    if library._threadpool_get_thread_count() == threads:
-        return
-    for session in list(_LIVE):
-        session.release()
     with quiet_native():
+        if library._threadpool_get_thread_count() == threads:
+            return
+        for session in list(_LIVE):
+            session.release()
         library._unsafe_reset_threadpool(threads)
 
 
@@ -209,8 +210,8 @@ def _names(ends: FileMethod | None, main: FileMethod) -> tuple[list[str], list[s
     names = []
     for key, count in (("inputs", len(main.inputs)), ("outputs", len(main.outputs))):
         given = named.get(key)
-        fits = isinstance(given, list) and len(given) == count == len(set(map(str, given)))
-        names.append([str(name) for name in given] if fits else [f"{key[:-1]}_{i}" for i in range(count)])
+        known = [str(name) for name in given] if isinstance(given, list) else []
+        names.append(known if len(known) == count == len(set(known)) else [f"{key[:-1]}_{i}" for i in range(count)])
     return names[0], names[1]
 
 
@@ -227,7 +228,9 @@ def _stored(name: str, end: FileEnd, array: NDArray[Any]) -> NDArray[Any]:
     """An array of a feed as the file takes it."""
     dtype = _dtype(end)
     if dtype is None:
-        raise DataError(f"input {name!r} is {end.dtype or 'no tensor'}, which fewbit cannot feed; export it as a tensor of float32")
+        raise DataError(
+            f"input {name!r} is {end.dtype or 'no tensor'}, which fewbit cannot feed; export it as a tensor of float32"
+        )
     if not end.open and array.shape != end.shape:
         raise DataError(f"input {name!r}: the model takes shape {list(end.shape)}, given {list(array.shape)}")
     if array.dtype != dtype:

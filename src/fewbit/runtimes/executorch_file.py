@@ -18,15 +18,34 @@ _TENSOR, _TEXT = 5, 6  # in the union of values
 _KERNEL_CALL, _DELEGATE_CALL = 1, 2  # in the union of instructions
 _IN_SEGMENT = 1
 
-_SCALARS = {
-    **{0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 7: "float64", 11: "bool"},
-    **{15: "bfloat16", 27: "uint16", 28: "uint32", 29: "uint64"},
-}
+_SCALARS = (
+    *(
+        "uint8",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "float16",
+        "float32",
+        "float64",
+        "",
+        "",
+        "",
+        "bool",
+        "",
+        "",
+        "",
+        "bfloat16",
+    ),
+    *("", "", "", "", "", "", "", "", "", "", "", "uint16", "uint32", "uint64"),
+)
+"""By their numbers in scalar_type.fbs; empty for what no tensor of numpy has."""
 
-_XNNPACK_TYPES = {
-    **{1: "float32", 2: "float16", 3: "int8", 4: "uint8", 5: "int32", 6: "int8", 7: "int32", 8: "int4", 9: "int8"},
-    **{10: "int4", 11: "int8", 12: "int32", 13: "float32", 14: "bfloat16"},
-}
+_XNNPACK_TYPES = (
+    *("", "float32", "float16", "int8", "uint8", "int32", "int8", "int32", "int4", "int8", "int4", "int8", "int32"),
+    *("float32", "bfloat16"),
+)
+"""By their numbers in schema.fbs, whatever the number of scales is."""
 
 # XNNPACK's nodes in the order of their union -> the field that has the first input, as many as differ from 0.
 _NODES = (
@@ -129,7 +148,7 @@ def _method(data: bytes, plan: FlatTable) -> FileMethod:
 def _end(kind: int, table: FlatTable | None) -> FileEnd:
     if kind != _TENSOR or table is None:
         return FileEnd("", (), False)
-    return FileEnd(_SCALARS.get(table.number(0, "b"), ""), table.numbers(2, "i"), table.number(8, "b") != 0)
+    return FileEnd(_SCALARS[table.number(0, "b")], table.numbers(2, "i"), table.number(8, "b") != 0)
 
 
 def _part(data: bytes, delegate: FlatTable) -> FilePart:
@@ -159,7 +178,7 @@ def _xnnpack_nodes(graph: FlatTable) -> list[FileNode]:
         if value.number(0, "B") == 2 and tensor is not None:  # quantized: around the plain one
             tensor = tensor.table(0)
         if tensor is not None:
-            types[tensor.number(6, "I")] = _XNNPACK_TYPES.get(tensor.number(0, "h"), "")
+            types[tensor.number(6, "I")] = _XNNPACK_TYPES[tensor.number(0, "h")]
     nodes = []
     for node in graph.tables(1):
         name, table = _NODES[node.number(0, "B") - 1], node.table(1)

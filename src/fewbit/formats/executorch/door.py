@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 import torch
 
@@ -23,8 +22,9 @@ from fewbit.graph.hub import Hub, shape_of
 from fewbit.graph.load import load
 from fewbit.graph.shapes import infer_shapes
 from fewbit.runtimes.executorch import ENDS, PURPOSE
+from fewbit.runtimes.session import one_line
 from fewbit.torchgraph.dtypes import torch_dtype
-from fewbit.torchgraph.module import to_torch
+from fewbit.torchgraph.module import GraphModule, to_torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,6 @@ def convert(
     model: Hub | ir.Model, *, shapes: Mapping[str, Sequence[int]] | None = None, dynamic: bool = True
 ) -> Written:
     """`write_executorch`, with its notes."""
-    exir = load_extra("executorch.exir", PURPOSE)
-    xnnpack = load_extra("executorch.backends.xnnpack.partition.xnnpack_partitioner", PURPOSE)
-    load_extra("executorch.kernels.quantized", PURPOSE)  # kernels of what XNNPACK leaves of Q and DQ
     hub = load(model, normalize=False)
     fix_inputs(hub, shapes or {})
     for node in hub.nodes():
@@ -78,15 +75,22 @@ def convert(
     notes = spell(hub, dynamic=dynamic)
     module = to_torch(hub, trainable=False, rows=ROWS).eval()
     with _quiet():
-        try:
-            program = torch.export.export(module, _examples(hub))
-            edge = exir.to_edge_transform_and_lower(
-                program, partitioner=[xnnpack.XnnpackPartitioner()], constant_methods={ENDS: json.dumps(ends)}
-            )
-            data = edge.to_executorch().buffer
-        except (RuntimeError, ValueError, TypeError, KeyError, AssertionError, NotImplementedError) as error:
-            raise ModelError(f"ExecuTorch cannot lower the model: {' '.join(str(error).split())[:400]}") from error
-    return Written(bytes(data), tuple(notes))
+        data = _lowered(module, _examples(hub), json.dumps(ends))
+    return Written(data, tuple(notes))
+
+
+def _lowered(module: GraphModule, examples: tuple[torch.Tensor, ...], ends: str) -> bytes:
+    exir = load_extra("executorch.exir", PURPOSE)
+    xnnpack = load_extra("executorch.backends.xnnpack.partition.xnnpack_partitioner", PURPOSE)
+    load_extra("executorch.kernels.quantized", PURPOSE)  # for the quantizers that XNNPACK leaves
+    try:
+        program = torch.export.export(module, examples)
+        edge = exir.to_edge_transform_and_lower(
+            program, partitioner=[xnnpack.XnnpackPartitioner()], constant_methods={ENDS: ends}
+        )
+        return bytes(edge.to_executorch().buffer)
+    except (RuntimeError, ValueError, TypeError, KeyError, AssertionError, NotImplementedError) as error:
+        raise ModelError(f"ExecuTorch cannot lower the model: {one_line(error)}") from error
 
 
 def _examples(hub: Hub) -> tuple[torch.Tensor, ...]:

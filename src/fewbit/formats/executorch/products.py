@@ -178,7 +178,10 @@ class Products:
         self.notes.append(f"{node.op_type} {node.name!r} computes in float, with float weights in the file: {why}")
 
 
-_UNFIT = "XNNPACK's kernels take int8 weights with zero point 0 and one scale an output channel, or 4-bit ones in groups of 32n inputs"
+_UNFIT = (
+    "XNNPACK's kernels take int8 weights with one scale an output channel, and beside float activations 4-bit ones in groups "
+    "of a multiple of 32 inputs"
+)
 
 
 def _is_plain(node: ir.Node) -> bool:

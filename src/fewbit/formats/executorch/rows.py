@@ -77,7 +77,7 @@ def _clip(node: Node, x: Tensor, low: Value = None, high: Value = None) -> Tenso
     """Two constant bounds as hardtanh, the only form of a Clip that XNNPACK's partitioner fuses into a product."""
     bounds: list[Any] = [low, high]
     if x.is_floating_point() and not any(b is None or isinstance(b, Tensor) for b in bounds):
-        return functional.hardtanh(x, *(float(b.item()) for b in bounds))
+        return functional.hardtanh(x, float(bounds[0].item()), float(bounds[1].item()))
     return TORCH_ROWS["Clip"].run(node, x, low, high)
 
 

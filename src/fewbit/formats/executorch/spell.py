@@ -174,13 +174,14 @@ class _Speller:
             return False
         inputs: list[ir.Value | None] = [self._dequantized(integers, node) for integers in found]
         for index, value in enumerate(node.inputs[len(data) :], len(data)):
+            if value is None or value.dtype not in OFFSETS:
+                inputs.append(value)
+                continue
             array = constant_array(value) if index in _BOUNDS.get(node.op_type, ()) else None
-            if value is not None and value.dtype in OFFSETS and array is not None:
-                steps = array.astype(np.int32) - OFFSETS[value.dtype] - first.zero_point
-                value = add_constant(self.hub, (steps * np.float32(first.scale)).astype(np.float32), "bound")
-            elif value is not None and value.dtype in OFFSETS:
+            if array is None:
                 return False
-            inputs.append(value)
+            steps = array.astype(np.int32) - OFFSETS[value.dtype] - first.zero_point
+            inputs.append(add_constant(self.hub, (steps * np.float32(first.scale)).astype(np.float32), "bound"))
         attributes = {name: attribute.value for name, attribute in node.attributes.items()}
         outputs = self._call(node.op_type, inputs, node, len(node.outputs), **attributes)
         for old, new in zip(node.outputs, outputs, strict=True):
@@ -257,8 +258,8 @@ class _Speller:
         return Integers(integers, scale, zero_point)
 
     def _dequantized(self, integers: Integers, before: ir.Node) -> ir.Value:
-        parameters = {"scale": integers.scale, "zero_point": integers.zero_point}
-        (value,) = self._call("Dequantize", [integers.value], before, domain=DOMAIN, **parameters)
+        scale, zero_point = integers.scale, integers.zero_point
+        (value,) = self._call("Dequantize", [integers.value], before, domain=DOMAIN, scale=scale, zero_point=zero_point)
         value.shape = integers.value.shape
         return value
 

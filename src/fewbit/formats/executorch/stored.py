@@ -22,7 +22,6 @@ class Stored:
 
     integers: int32, of any shape. scale: float32, zero_point: int32, both of shape () or (n,) along `axis`, or in blocks of
         the shape of the integers with the size of `axis` divided by `block`.
-    bits: how many an integer needs with its zero point subtracted.
     """
 
     integers: NDArray[np.int32]
@@ -41,8 +40,9 @@ class Stored:
 
     def turned(self) -> Stored:
         """The transpose of a matrix."""
-        scale, zero = (v.T if self.block else v for v in (self.scale, self.zero_point))
-        return replace(self, integers=self.integers.T, scale=scale, zero_point=zero, axis=1 - self.axis)
+        scale = self.scale.T if self.block else self.scale
+        zero_point = self.zero_point.T if self.block else self.zero_point
+        return replace(self, integers=self.integers.T, scale=scale, zero_point=zero_point, axis=1 - self.axis)
 
     def scales_along(self, axis: int) -> NDArray[np.float32] | None:
         """One scale an index of this axis, or None where they lie otherwise."""
