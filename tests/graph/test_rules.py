@@ -592,6 +592,17 @@ class TestConstants:
             if not folded:
                 assert "would grow the model" in declined(hub, "fold_constants")[0]
 
+    def test_growth_of_all_together_is_bounded(self, monkeypatch):
+        """160 kB each, of a few bytes: the third one is too much."""
+        monkeypatch.setattr("fewbit.graph.rules.fold_constants._MOST_IN_ALL", 400_000)
+        nodes = [node("ConstantOfShape", ["s"], [f"c{i}"]) for i in range(3)]
+        nodes[1].attribute.append(helper.make_attribute("value", helper.make_tensor("v", 1, [1], [1.0])))
+        nodes[2].attribute.append(helper.make_attribute("value", helper.make_tensor("v", 1, [1], [2.0])))
+        nodes += [node("Add", ["x", "c0"], ["a"]), node("Add", ["a", "c1"], ["b"]), node("Add", ["b", "c2"], ["y"])]
+        hub = normalized(model(nodes, ["x:f[1,1]"], ["y:f"], {"s": np.array([200, 200])}), image(1, 1))
+        assert kinds(hub).count("ConstantOfShape") == 1
+        assert any("160000 bytes and those of nodes before it" in reason for reason in declined(hub, "fold_constants"))
+
     def test_random_numbers_are_not_folded(self):
         nodes = [node("RandomNormalLike", ["k"], ["r"]), node("Add", ["x", "r"], ["y"])]
         assert kinds(normalized(model(nodes, ["x:f[3]"], ["y:f"], {"k": weights(3)}))) == ["RandomNormalLike", "Add"]

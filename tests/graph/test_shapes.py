@@ -99,3 +99,10 @@ def test_operators_of_onnx_runtime():
     )
     found = shapes(load(proto, normalize=False))
     assert {name: found[name] for name in "gmny"} == {"g": ("N", 3, 4), "m": ("N", 3, 4), "n": ("N", 3, 4), "y": None}
+
+
+def test_long_vectors_are_not_taken_for_shapes():
+    """ONNX's inference would hold each of the entries as a message: gigabytes for what only a shape states."""
+    nodes = [node("Cast", ["x"], ["c"], to=1), node("Neg", ["c"], ["y"])]
+    hub = load(model(nodes, [f"x:i[{1 << 27}]"], ["y:f"]), normalize=False)
+    assert shapes(hub) == {"c": (1 << 27,), "y": (1 << 27,)}

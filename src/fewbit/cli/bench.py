@@ -26,7 +26,7 @@ def command(
     model: RunnableArg,
     baseline: BaselineOpt = None,
     data: DataOpt = None,
-    target: TargetOpt = "ort-cpu",
+    target: TargetOpt = None,
     batch: Annotated[
         list[int] | None, typer.Option("--batch", min=1, help="Batch size; repeatable [default: 1]", show_default=False)
     ] = None,
@@ -49,12 +49,12 @@ def command(
     from fewbit.report.benchmark import render
 
     options = import_options(input_shape, dynamic, factory, allow_pickle)
-    opened, other = open_models([model, baseline], options, data, progress_for(quiet))
+    opened, other = open_models([model, baseline], options, data, progress_for(quiet), to_run=True)
     result = benchmark(
         opened,
         baseline=other,
         data=data,
-        target=target,
+        target=target or "ort-cpu",
         batch=batch or (1,),
         threads=threads or (1,),
         rounds=rounds,

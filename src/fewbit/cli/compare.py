@@ -40,6 +40,6 @@ def command(
     from fewbit.report.compare import render
 
     options = import_options(input_shape, dynamic, factory, allow_pickle)
-    left, right = open_models([float_model, quantized], options, data, progress_for(quiet))
+    left, right = open_models([float_model, quantized], options, data, progress_for(quiet), to_run=True)
     result = compare(left, right, data, limit=limit, preprocess=preprocess, progress=progress_for(quiet))
     show(result, as_json, render)

@@ -47,7 +47,7 @@ def command(
     from fewbit.report.evaluate import render
 
     options = import_options(input_shape, dynamic, factory, allow_pickle)
-    opened, other = open_models([model, baseline], options, source, progress_for(quiet))
+    opened, other = open_models([model, baseline], options, source, progress_for(quiet), to_run=True)
     result = evaluate(
         opened,
         source,

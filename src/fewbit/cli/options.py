@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 ModelArg = Annotated[
     Path,
-    typer.Argument(metavar="MODEL", help="The model file: ONNX, or PyTorch (docs/pytorch.md).", show_default=False),
+    typer.Argument(
+        metavar="MODEL",
+        help="The model file: ONNX, PyTorch (docs/pytorch.md) or LiteRT (docs/litert.md).",
+        show_default=False,
+    ),
 ]
 RunnableArg = Annotated[
     Path,
@@ -52,7 +56,13 @@ LimitOpt = Annotated[
     typer.Option("--limit", "--samples", min=1, metavar="N", help="Use the first N samples.", show_default=False),
 ]
 TargetOpt = Annotated[
-    str, typer.Option("--target", metavar="T", help="Where the model will run: a name of `fewbit targets list`.")
+    str | None,
+    typer.Option(
+        "--target",
+        metavar="T",
+        show_default=False,
+        help="Where the model will run: a name of `fewbit targets list` [default: ort-cpu; litert-cpu for a .tflite]",
+    ),
 ]
 RecipeOpt = Annotated[
     str,
@@ -113,11 +123,25 @@ AllowPickleOpt = Annotated[
     ),
 ]
 
+SignatureOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--signature",
+        metavar="NAME",
+        show_default=False,
+        help="LiteRT: which signature or subgraph of a file with several [default: the first]",
+    ),
+]
+
 
 def import_options(
-    shapes: list[str] | None, dynamic: list[str] | None, factory: str | None, allow_pickle: bool
+    shapes: list[str] | None,
+    dynamic: list[str] | None,
+    factory: str | None,
+    allow_pickle: bool,
+    signature: str | None = None,
 ) -> ImportOptions:
-    """How PyTorch models are imported, by these options."""
+    """How models of other formats are imported, by these options."""
     from fewbit.flow.opening import ImportOptions
     from fewbit.formats.torch.texts import axes_from_texts, shapes_from_texts
 
@@ -126,4 +150,5 @@ def import_options(
         axes_from_texts(dynamic) if dynamic else None,
         factory,
         allow_pickle,
+        signature,
     )

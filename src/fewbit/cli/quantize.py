@@ -20,6 +20,7 @@ from fewbit.cli.options import (
     PreprocessOpt,
     QuietOpt,
     RecipeOpt,
+    SignatureOpt,
     TargetOpt,
     import_options,
 )
@@ -30,7 +31,7 @@ def command(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="The file to write.", show_default=False)],
     recipe: RecipeOpt = "int8",
     data: OrSyntheticOpt = None,
-    target: TargetOpt = "ort-cpu",
+    target: TargetOpt = None,
     limit: LimitOpt = None,
     preprocess: PreprocessOpt = None,
     exclude: ExcludeOpt = None,
@@ -41,7 +42,12 @@ def command(
     save_plan: Annotated[
         Path | None, typer.Option("--save-plan", help="Write the plan here.", show_default=False)
     ] = None,
-    format_: Annotated[Literal["onnx"], typer.Option("--format", help="The file format to write.")] = "onnx",
+    format_: Annotated[
+        Literal["onnx", "litert"] | None,
+        typer.Option(
+            "--format", show_default=False, help="The file format to write [default: by the target, or by OUT]"
+        ),
+    ] = None,
     min_sqnr: Annotated[
         float | None,
         typer.Option(
@@ -69,6 +75,7 @@ def command(
     dynamic: DynamicOpt = None,
     factory: FactoryOpt = None,
     allow_pickle: AllowPickleOpt = False,
+    signature: SignatureOpt = None,
     as_json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
@@ -80,13 +87,14 @@ def command(
 
     if save_plan is not None and not save_plan.absolute().parent.is_dir():
         raise OutputError(f"{save_plan} cannot be written: the folder {save_plan.parent} does not exist")
-    options = import_options(input_shape, dynamic, factory, allow_pickle)
+    options = import_options(input_shape, dynamic, factory, allow_pickle, signature)
     result = quantize(
         model,
         data,
         recipe,
         target,
         out,
+        format=format_,
         limit=limit,
         preprocess=preprocess,
         plan=plan,
@@ -101,6 +109,7 @@ def command(
         dynamic_shapes=options.dynamic_shapes,
         factory=factory,
         allow_pickle=allow_pickle,
+        signature=signature,
         progress=progress_for(quiet),
     )
     if save_plan is not None:

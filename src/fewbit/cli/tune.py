@@ -25,7 +25,7 @@ def command(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="The file to write.", show_default=False)],
     data: OrSyntheticOpt = None,
     recipe: RecipeOpt = "w4a8",
-    target: TargetOpt = "ort-cpu",
+    target: TargetOpt = None,
     limit: LimitOpt = None,
     preprocess: PreprocessOpt = None,
     exclude: ExcludeOpt = None,

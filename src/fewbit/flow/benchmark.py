@@ -105,7 +105,7 @@ def benchmark(
     for path in (model, baseline):
         if isinstance(path, str | Path) and not Path(path).is_file():
             raise ModelError(f"{path} does not exist")
-    model, baseline = open_models([model, baseline], ImportOptions(), data)
+    model, baseline = open_models([model, baseline], ImportOptions(), data, to_run=True)
     with on_disk(model) as path, nullcontext() if baseline is None else on_disk(baseline) as other:
         return _measure(path, other, data, batch, threads, rounds, preprocess, progress)
 

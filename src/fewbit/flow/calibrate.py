@@ -21,9 +21,9 @@ from fewbit.data import DataSource
 from fewbit.data.check import Feed
 from fewbit.errors import RecipeError
 from fewbit.flow.common import hub_inputs, no_samples, some
+from fewbit.flow.formats import ModelFormat, format_of
 from fewbit.flow.joint import SAMPLES, not_searched, search_jointly
 from fewbit.flow.outputs import OutputJudge
-from fewbit.formats.onnx.lower import lower
 from fewbit.graph.facts import state_inputs
 from fewbit.graph.hub import Hub
 from fewbit.plan.plan import Plan, Rewrite, SitePlan
@@ -108,8 +108,13 @@ class Calibrator:
     def lower(self, plan: Plan) -> ir.Model:
         """The quantized model of a plan; that of the last plan is kept."""
         if self._lowered is None or self._lowered[0] is not plan.sites:
-            self._lowered = (plan.sites, lower(self.original, plan))
+            self._lowered = (plan.sites, self.format.lower(self.original, plan))
         return self._lowered[1]
+
+    @property
+    def format(self) -> ModelFormat:
+        """Of the files that the target runs."""
+        return format_of(self.target)
 
     def plan(self, recipe: Recipe) -> Plan:
         """The recipe's plan, with all numbers, and what they were taken from."""
@@ -143,6 +148,7 @@ class Calibrator:
             corrected=self._corrected,
             rounded=self._round,
             lower=self.lower,
+            format=self.format,
             ignore=self.states(),
             progress=self.progress,
         )
@@ -225,7 +231,7 @@ class Calibrator:
             return plain
         errors = range_errors(self.hub, asked, judging, threads=self.threads)
         judged = self._corrected(judge_ranges(plan, asked, errors))
-        judge = OutputJudge(self.hub, confirming, self.states())
+        judge = OutputJudge(self.hub, confirming, self.format, self.states())
         before, after = (judge.sqnr(self.lower(p)) for p in (plain, judged))
         if after >= before:
             return judged

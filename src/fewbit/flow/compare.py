@@ -73,7 +73,7 @@ def compare(
     Raises:
         InputError: wrong models or data; models whose inputs or outputs do not match.
     """
-    float_model, quantized = open_models([float_model, quantized], ImportOptions(), data)
+    float_model, quantized = open_models([float_model, quantized], ImportOptions(), data, to_run=True)
     with on_disk(float_model) as left_path, on_disk(quantized) as right_path:
         sessions = {label: open_model(p) for label, p in (("the float model", left_path), (_QUANTIZED, right_path))}
     source, (real, other), notes = samples_for_all(

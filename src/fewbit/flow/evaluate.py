@@ -88,7 +88,7 @@ def evaluate(
     chosen = resolve_metric(metric)
     if chosen.against == "baseline" and baseline is None:
         raise RecipeError(f"metric {chosen.name} compares with the float model: give --baseline")
-    model, baseline = open_models([model, baseline], ImportOptions(), data)
+    model, baseline = open_models([model, baseline], ImportOptions(), data, to_run=True)
     sessions: dict[str, Session] = {}
     for label, opened in (("the model", model), ("the baseline", baseline)):
         if opened is not None:

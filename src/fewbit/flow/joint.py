@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from fewbit.core.stats import TensorStats
 from fewbit.errors import VerificationError
+from fewbit.flow.formats import ModelFormat
 from fewbit.flow.outputs import OutputJudge
 from fewbit.graph.hub import Hub
 from fewbit.plan.plan import Plan
@@ -32,6 +33,7 @@ def search_jointly(
     corrected: Callable[[Plan], Plan],
     rounded: Callable[[Plan], Plan],
     lower: Callable[[Plan], ir.Model],
+    format: ModelFormat,
     ignore: Collection[str],
     progress: Progress,
 ) -> Plan:
@@ -40,7 +42,7 @@ def search_jointly(
 
     Args:
         plan: with the parameters of its edges. stats: of them. feeds: a few samples.
-        corrected: gives a plan its other numbers; rounded: its integers. lower: the model of a plan.
+        corrected: gives a plan its other numbers; rounded: its integers. lower: the model of a plan, in a format.
         ignore: outputs that do not count.
     """
     ranges = JointRanges(hub, plan, stats)
@@ -50,7 +52,7 @@ def search_jointly(
         why = "3 samples are needed to judge them" if ranges.start else "there are none of integers that could change"
         plan = rounded(corrected(ranges.plain(why)))
         return replace(plan, notes=(*plan.notes, f"ranges are not searched jointly: {why}; least squared errors kept"))
-    judge = OutputJudge(hub, judging, ignore)
+    judge = OutputJudge(hub, judging, format, ignore)
     with progress.task("searching ranges jointly", MOST_EVALUATIONS) as advance:
 
         def noise(choice: Choice) -> float:
@@ -63,7 +65,7 @@ def search_jointly(
         choice = search(ranges.start, noise)
     plain = rounded(corrected(ranges.plain("no other ranges were better for the outputs")))
     found = rounded(corrected(ranges.plan_of(choice)))
-    judge = OutputJudge(hub, confirming, ignore)
+    judge = OutputJudge(hub, confirming, format, ignore)
     before, after = (judge.sqnr(lower(p)) for p in (plain, found))
     if after > before:
         return found

@@ -7,6 +7,7 @@ from functools import partial
 
 import onnx_ir as ir
 
+from fewbit.flow.formats import ModelFormat
 from fewbit.graph.answers import squashed_outputs
 from fewbit.graph.hub import Hub
 from fewbit.measure.answers import Views, scores_of_sigmoid, scores_of_softmax
@@ -28,12 +29,13 @@ class OutputJudge:
     Outputs to `ignore` do not count.
     """
 
-    def __init__(self, hub: Hub, feeds: Iterable[Feed], ignore: Collection[str] = ()) -> None:
+    def __init__(self, hub: Hub, feeds: Iterable[Feed], format: ModelFormat, ignore: Collection[str] = ()) -> None:
+        self.format = format
         session = open_session(hub.model)
         self.names, self.views, self.ignore = session.outputs, score_views(hub), ignore
         self.wanted = [(feed, session.run(feed)) for feed in feeds]
 
     def sqnr(self, quantized: ir.Model) -> float:
-        """The least SQNR in dB over the numeric outputs, in the runtime."""
-        outputs = compare_with(self.names, self.wanted, open_session(quantized), self.views)
+        """The least SQNR in dB over the numeric outputs, in the runtime or as its format is simulated."""
+        outputs = compare_with(self.names, self.wanted, self.format.session(quantized), self.views)
         return min((o.sqnr for o in outputs if o.per_sample and o.name not in self.ignore), default=float("inf"))

@@ -9,70 +9,30 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewbit.data import DataSource
 from fewbit.errors import DataError, ModelError, OutputError, PlanError, RecipeError
 from fewbit.flow.calibrate import EFFORTS, Calibrator, Effort
-from fewbit.flow.common import finite_feed, hub_inputs, is_synthetic, target_for
+from fewbit.flow.common import is_synthetic, target_for
+from fewbit.flow.formats import format_of, target_name
 from fewbit.flow.opening import ImportOptions, import_notes, open_models
 from fewbit.flow.repair import repair
 from fewbit.flow.synthetic import calibration_source
+from fewbit.flow.verification import RANDOM, SLOWER, Verification, details_for, verified
 from fewbit.graph.hub import Hub
 from fewbit.graph.load import check_weights, find_quantization, load
-from fewbit.graph.save import is_large, save
-from fewbit.measure.compare import OutputComparison, finite_or_none
-from fewbit.measure.latency import Latency, interleaved
+from fewbit.measure.compare import finite_or_none
 from fewbit.plan.plan import Plan
 from fewbit.plan.recipe import Recipe
 from fewbit.progress import SILENT, Progress
-from fewbit.runtimes.onnxruntime import open_session, version
-from fewbit.runtimes.verify import Kernels, check_fallbacks, compare_outputs, kernels
 from fewbit.stages.saturation import Saturation, saturation
 from fewbit.targets import Target
 
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
-
-VERIFY_SAMPLES = 8
-_TIMING_ROUNDS = 7
-_SLOWER = 0.95  # a ratio nearer to 1 is within the noise of a quick look
-_FLOAT_FORMS = ("float", "storage")
-_RANDOM = "random inputs"
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """What the runtime did with the exported model.
-
-    outputs: each output against the float model on a few samples.
-    inputs: what these are: `samples`, `synthetic samples`, or `random inputs` where none were given.
-    kernels: what executes. latency: against the float model, a quick look in turns on one thread; `bench` looks longer.
-    """
-
-    runtime: str
-    outputs: Sequence[OutputComparison]
-    kernels: Kernels
-    latency: Latency
-    inputs: str
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether the samples were not real."""
-        return self.inputs != "samples"
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "runtime": self.runtime,
-            "inputs": self.inputs,
-            "synthetic_inputs": self.synthetic,
-            "outputs": [o.to_dict() for o in self.outputs],
-            "kernels": self.kernels.to_dict(),
-            "latency": self.latency.to_dict(),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +73,10 @@ def quantize(
     model: str | Path | onnx.ModelProto | ir.Model | Hub | Any,
     data: Any = None,
     recipe: str | Path | Recipe | Mapping[str, Any] = "int8",
-    target: str | Target = "ort-cpu",
+    target: str | Target | None = None,
     out: str | Path | None = None,
     *,
+    format: str | None = None,
     limit: int | None = None,
     preprocess: str | None = None,
     batch: int | None = None,
@@ -130,18 +91,20 @@ def quantize(
     dynamic_shapes: Any = None,
     factory: str | Callable[[], Any] | None = None,
     allow_pickle: bool = False,
+    signature: str | None = None,
     progress: Progress = SILENT,
 ) -> QuantizeResult:
     """Quantize a trained float model and check the result in the runtime.
 
     Args:
-        model: path of a model file, or a model in memory: ONNX, or PyTorch (docs/pytorch.md).
+        model: path of a model file, or a model in memory: ONNX, PyTorch (docs/pytorch.md), or a LiteRT file (docs/litert.md).
         data: calibration samples: a path, `FILE.py:NAME(...)`, arrays or an iterable of feeds (docs/data.md). Recipes
             without static activation ranges do not need any. `"synthetic"`: there are none, and some are made for this model
             (docs/synthetic.md); plan and result say so.
         recipe: a built-in name, a YAML or JSON file, or rules as a dictionary.
-        target: where the model will run; `fewbit targets list` shows the names.
+        target: where the model will run; `fewbit targets list` shows the names. None: what the format is for.
         out: file to write; None returns the model without writing it.
+        format: of the file: `onnx` or `litert`. None: that of the target, or else of the ending of `out`.
         limit: how many samples to use (by effort: 32, 128, all), or to make (64, fewer for large models).
         batch: how many samples may run at once during calibration, where the model's first axis counts samples (None: 8); the
             statistics are those of one by one. The plan's `calibration` says how many did, and why no more.
@@ -155,17 +118,20 @@ def quantize(
         verify: load and run the result, and compare it with the float model.
         example_inputs, dynamic_shapes, factory, allow_pickle: how a PyTorch model is imported; see `fewbit.load`. Without
             example inputs the first sample of the data serves.
+        signature: which one of a LiteRT file; see `fewbit.load`.
 
     Raises:
         InputError: the model, data, recipe or output is wrong; says what and how to mend it. No file is left.
         VerificationError: the runtime does not do what the plan says. No file is left.
     """
     started = time.perf_counter()
-    importing = ImportOptions(example_inputs, dynamic_shapes, factory, allow_pickle)
+    importing = ImportOptions(example_inputs, dynamic_shapes, factory, allow_pickle, signature)
     hub = load(open_models([model], importing, None if is_synthetic(data) else data)[0])
     check_float(hub, model)
-    chosen, level = target_for(target), effort_named(effort)
-    check_output(out, model)
+    chosen, level = target_for(target_name(target, format, out)), effort_named(effort)
+    if format is not None and format != chosen.format:
+        raise RecipeError(f"target {chosen.name} writes {chosen.format}, not {format}; leave one of the two out")
+    check_output(out, model, format_of(chosen).suffix)
     source = None
     if data is not None:
         source = calibration_source(
@@ -191,7 +157,9 @@ def quantize(
             resolved = repair(job, wanted, resolved, min_sqnr, check_answers=verify)
     check_sites(resolved, model)
     saturated = saturation(resolved, job.stats)
-    result = finish(hub, resolved, job.lower(resolved), chosen, source, out, keep_names=keep_names, verify=verify)
+    result = finish(
+        hub, resolved, job.lower(resolved), chosen, source, out, model=model, keep_names=keep_names, verify=verify
+    )
     return replace(
         result,
         float_bytes=_float_bytes(model, hub),
@@ -209,12 +177,14 @@ def finish(
     source: DataSource | None,
     out: str | Path | None,
     *,
+    model: Any = None,
     keep_names: bool = False,
     verify: bool = True,
     check: Callable[[Path], Sequence[str]] = lambda path: (),
 ) -> QuantizeResult:
     """Write what a plan was lowered to beside its destination, verify it there, and give it its name.
 
+    model: what the hub was loaded from; what its file says of labels and normalization goes on, in a format that holds it.
     check: looks at the file too, and gives notes.
 
     Raises:
@@ -223,9 +193,11 @@ def finish(
     """
     started = time.perf_counter()
     with _staging(out) as folder:
-        staged = Path(folder) / (Path(out).name if out is not None else "model.onnx")
-        save(exported, staged, compact=not keep_names)
-        verification = _verify(hub, plan, staged, source) if verify else None
+        format = format_of(target)
+        staged = Path(folder) / (Path(out).name if out is not None else f"model{format.suffix}")
+        details = details_for(format, hub, source, model, keep_names=keep_names)
+        written = format.write(exported, staged, details)
+        verification = verified(hub, plan, format, exported, staged, source, details) if verify else None
         checked = check(staged)
         size = sum(p.stat().st_size for p in Path(folder).iterdir())
         if out is not None:
@@ -238,7 +210,7 @@ def finish(
         size,
         verification,
         (),
-        [*_notes(plan, target.facts, verification), *checked],
+        [*written, *_notes(plan, target.facts, verification), *checked],
         time.perf_counter() - started,
     )
 
@@ -267,25 +239,6 @@ def check_sites(plan: Plan, model: Any) -> None:
         )
 
 
-def _verify(hub: Hub, plan: Plan, path: Path, source: DataSource | None) -> Verification:
-    found = kernels(path)
-    wide = any(site.spec is not None and site.spec.dtype.bits > 8 for site in plan.edges().values())
-    forms = (*_FLOAT_FORMS, "integer") if wide else _FLOAT_FORMS  # kernels for 16-bit activations do not exist
-    planned = Counter(n.op for n in plan.nodes.values() if n.form in forms)
-    # The runtime executes the multiplication of a balanced float edge as a depthwise convolution when it can.
-    planned["Conv"] += sum(s.balance is not None and s.readers is not None for s in plan.edges().values())
-    check_fallbacks(found, planned)
-    real: Any = hub.path if is_large(hub.model) and hub.path is not None else hub.model
-    sessions = open_session(real), open_session(path)
-    inputs = hub_inputs(hub)
-    feeds = [finite_feed(inputs, sessions[0])] if source is None else list(islice(source.feeds(), VERIFY_SAMPLES))
-    outputs = compare_outputs(*sessions, feeds)
-    runs = {name: (lambda s=s: s.run(feeds[0])) for name, s in zip(("float", "quantized"), sessions, strict=True)}
-    latency = interleaved(runs, rounds=_TIMING_ROUNDS)[1]
-    kind = _RANDOM if source is None else "samples" if source.synthetic is None else "synthetic samples"
-    return Verification(f"onnxruntime {version()}", outputs, found, latency, kind)
-
-
 def _notes(plan: Plan, facts: Sequence[str], verification: Verification | None) -> list[str]:
     """What a user should know about this result, shortest first."""
     notes = list(plan.notes)
@@ -296,16 +249,16 @@ def _notes(plan: Plan, facts: Sequence[str], verification: Verification | None) 
         notes += [fact for fact in facts if fact.startswith("weights in `weight_only`")]
     if forms["storage"] and not forms["integer"] and not forms["dynamic"]:
         notes += [fact for fact in facts if fact.startswith("weights in `storage`")]
-    if verification is not None and verification.latency.ratio < _SLOWER:
+    if verification is not None and verification.latency.ratio < SLOWER:
         notes.append(
             f"slower than float here (×{verification.latency.ratio:.2f} on one thread): quantized for size only; "
             "`int8-weights` and `fp16` keep the float speed"
         )
-    elif verification is not None and verification.latency.ratio < 1 / _SLOWER and forms["integer"]:
+    elif verification is not None and verification.latency.ratio < 1 / SLOWER and forms["integer"]:
         notes.append(
             f"no faster than float here (×{verification.latency.ratio:.2f} on one thread): the gain is in size"
         )
-    if verification is not None and verification.inputs != _RANDOM:
+    if verification is not None and verification.inputs != RANDOM:
         for output in verification.outputs:
             if output.signal and output.sqnr < 10.0:
                 notes.append(
@@ -325,7 +278,7 @@ def _check_plan(plan: Plan, hub: Hub, target: str) -> None:
         raise PlanError(f"the plan is for target {plan.target}, not {target}; give --target {plan.target}")
 
 
-def check_output(out: str | Path | None, model: Any) -> None:
+def check_output(out: str | Path | None, model: Any, suffix: str = ".onnx") -> None:
     """Fail before the work, not after it."""
     if out is None:
         return
@@ -334,8 +287,8 @@ def check_output(out: str | Path | None, model: Any) -> None:
         raise OutputError(f"{path} is a folder; give a file name in it")
     if isinstance(model, str | Path) and path.exists() and path.samefile(model):
         raise OutputError(f"{path} is the model itself; give another name, so that the float model is kept")
-    if path.suffix not in (".onnx", ""):
-        raise RecipeError(f"output {path} has the ending {path.suffix}; this target writes .onnx")
+    if path.suffix not in (suffix, ""):
+        raise RecipeError(f"output {path} has the ending {path.suffix}; this target writes {suffix}")
     if not path.parent.is_dir():
         raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist")
     if not os.access(path.parent, os.W_OK):

@@ -111,7 +111,7 @@ class _Judge:
     ignore: Collection[str]
 
     def __post_init__(self) -> None:
-        self.outputs = OutputJudge(self.job.hub, self.feeds, self.ignore)
+        self.outputs = OutputJudge(self.job.hub, self.feeds, self.job.format, self.ignore)
         self.views = self.outputs.views
 
     def sqnr(self, plan: Plan) -> float:
@@ -136,7 +136,7 @@ class _Judge:
         if not wanted:
             return []
         assert self.job.source is not None
-        sessions = open_session(self.job.hub.model), open_session(self.job.lower(plan))
+        sessions = open_session(self.job.hub.model), self.job.format.session(self.job.lower(plan))
         seen: dict[str, tuple[list[NDArray[Any]], list[NDArray[Any]]]] = {name: ([], []) for name in wanted}
         for feed in islice(self.job.source.feeds(), _ANSWER_SAMPLES):
             for side, session in enumerate(sessions):

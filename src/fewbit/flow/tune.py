@@ -18,6 +18,7 @@ from fewbit.extras import load_extra
 from fewbit.flow.calibrate import Calibrator, Effort
 from fewbit.flow.common import hub_inputs, is_synthetic, target_for
 from fewbit.flow.duration import seconds
+from fewbit.flow.formats import format_of, target_name
 from fewbit.flow.opening import ImportOptions, open_models
 from fewbit.flow.quantize import QuantizeResult, check_output, effort_named, quantize
 from fewbit.flow.synthetic import calibration_source
@@ -124,7 +125,7 @@ def tune(
     model: str | Path | onnx.ModelProto | ir.Model | Hub,
     data: Any = None,
     recipe: str | Path | Recipe | Mapping[str, Any] = "w4a8",
-    target: str | Target = "ort-cpu",
+    target: str | Target | None = None,
     out: str | Path | None = None,
     *,
     limit: int | None = None,
@@ -190,8 +191,8 @@ def tune(
     if quantized is not None:
         raise ModelError(f"the model cannot be tuned: {quantized}; give the float model")
     check_weights(hub)
-    check_output(out, model)
-    chosen = target_for(target)
+    chosen = target_for(target_name(target, None, out))
+    check_output(out, model, format_of(chosen).suffix)
     source = calibration_source(
         data,
         hub,
@@ -235,7 +236,11 @@ def tune(
         judged = training.loss_for(hub, samples, _user_loss(loss))
         course, blocks = _train(job, graph, samples, train, held, judged)
         plan = graph.plan()
-        before, after = (training.runtime_loss(judged, hub, p, samples, held, threads) for p in (start, plan))
+        format = format_of(chosen)
+        before, after = (
+            training.runtime_loss(judged, format.session(format.lower(hub, p), threads), samples, held)
+            for p in (start, plan)
+        )
     if not after < before:
         job.notes.append(
             f"training did not help on the {len(held)} samples held back (loss {after:.4g}, before it {before:.4g}): the "

@@ -22,6 +22,7 @@ class Hub:
     Tensors are immutable: a changed weight is a new tensor. Names are unique over the main graph and all subgraphs; a
     node without a name gets one from its operator and first output, so it is the same on each load.
 
+    folded_bytes: what nodes that were computed once have made.
     normals: value name → what a batch normalization that was folded says of its channels; `fewbit.graph.normals` reads it.
     """
 
@@ -30,6 +31,7 @@ class Hub:
         self.path = path
         self.log: list[RuleOutcome] = []
         self.normals: dict[str, Normal] = {}
+        self.folded_bytes = 0
         self._by_name: dict[str, ir.Value] = {}
         self._names = name_everything(model)
 
@@ -96,7 +98,7 @@ class Hub:
     def clone(self) -> Hub:
         """A hub whose graph can be changed without touching this one. The tensors are shared."""
         hub = Hub(self.model.clone(), self.path)
-        hub.log, hub.normals = list(self.log), dict(self.normals)
+        hub.log, hub.normals, hub.folded_bytes = list(self.log), dict(self.normals), self.folded_bytes
         return hub
 
     def fresh_name(self, stem: str) -> str:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _SMALL = 1024
 """Bytes: constants up to this size are given to the inference, as shapes may be computed from them."""
 
+_LONGEST = 1 << 16
+"""Entries of a vector beyond which it holds no sizes or places of axes."""
+
 # ONNX Runtime's operator -> ONNX's with the same first output's shape, and the inputs that it depends on (None: leave
 # inputs and attributes as they are).
 _STAND_INS: dict[str, tuple[str, tuple[int, ...] | None]] = {
@@ -53,7 +56,9 @@ def infer_shapes(model: ir.Model) -> None:
     proto = hollow_proto(model)
     _stand_in(proto.graph)
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=False)
+        if not any(_is_long_vector(info) for info in (*inferred.graph.input, *_infos(inferred.graph))):
+            inferred = onnx.shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True)
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         return  # an operator's own inference broke on the model; the runtime will say what is wrong, if anything is
     infos = {info.name: info for info in _infos(inferred.graph)}
@@ -98,6 +103,13 @@ def _stand_in(graph: onnx.GraphProto) -> None:
             first = node.output[0]
             del node.output[:]
             node.output.append(first)
+
+
+def _is_long_vector(info: onnx.ValueInfoProto) -> bool:
+    """Whether a value is a vector that no one makes shapes of. ONNX's inference would: in a message of 100 bytes for each
+    number, so that one input of a stated size of 2^27 takes 19 GB."""
+    dims = info.type.tensor_type.shape.dim
+    return len(dims) == 1 and dims[0].dim_value > _LONGEST
 
 
 def _infos(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:

@@ -6,7 +6,7 @@ import struct
 
 # (offset, bytes, what it is and what to do)
 _MAGIC = (
-    (4, b"TFL3", "it is a LiteRT (.tflite) model; convert it to ONNX first"),
+    (4, b"TFL3", "it is a LiteRT (.tflite) model, which `fewbit.load` and the commands open"),
     (4, b"ORTM", "it is in ONNX Runtime's .ort format; give the .onnx file it was made from"),
     (4, b"ET12", "it is an ExecuTorch (.pte) program; export the torch model to ONNX"),
     (0, b"PK\x03\x04", "it is a zip archive, but none of PyTorch (a Keras file?); export the model to ONNX first"),

@@ -5,28 +5,43 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from fewbit.core.ranges.through import FUNCTIONS
-from fewbit.graph.facts import find_patterns, fused_activation
+from fewbit.graph.facts import clip_bounds, find_patterns
 from fewbit.graph.hub import Hub
 from fewbit.plan.plan import NodePlan, SitePlan
 from fewbit.plan.wiring import data_inputs
+from fewbit.spec import QParams
+from fewbit.targets import Target
+
+FIXED = "fixed"
+"""The method of a range that the kernel which makes the integers knows by itself."""
 
 
-def legalize(hub: Hub, plans: Mapping[str, NodePlan], sites: Mapping[str, SitePlan]) -> dict[str, SitePlan]:
-    """The sites with the bounds of absorbed activations and the channel axis that their readers use."""
-    result = dict(sites)
+def legalize(
+    hub: Hub, plans: Mapping[str, NodePlan], sites: Mapping[str, SitePlan], target: Target
+) -> dict[str, SitePlan]:
+    """The sites with the bounds of absorbed activations, the channel axis that their readers use, and the numbers that the
+    target's kernels fix."""
+    result, by_name = dict(sites), {str(node.name): node for node in hub.nodes()}
     for node in hub.nodes():
         plan = plans[str(node.name)]
-        if plan.absorbs:
-            activation = fused_activation(node)
-            if activation is not None:
-                name = str(activation.node.outputs[0].name)
-                result[name] = replace(result[name], bounds=(float(activation.lo), float(activation.hi)))
+        bounds = clip_bounds(by_name[plan.absorbs]) if plan.absorbs else None
+        if plan.absorbs and bounds is not None:
+            name = str(by_name[plan.absorbs].outputs[0].name)
+            result[name] = replace(result[name], bounds=bounds)
         for value in data_inputs(node):
             name = str(value.name)
             if name in result and result[name].channel_axis is None and result[name].site.kind == "edge":
                 last = node.op_type in ("MatMul", "Gemm") or value.shape is None or len(value.shape) < 3
                 result[name] = replace(result[name], channel_axis=-1 if last else 1)
+        made = result.get(str((by_name[plan.absorbs] if plan.absorbs else node).outputs[0].name))
+        fixed = target.rule(node.op_type).fixed if plan.form == "integer" else {}
+        if made is not None and made.spec is not None and made.group is None and made.spec.dtype in fixed:
+            scale, zero_point = fixed[made.spec.dtype]
+            params = QParams(made.spec, np.asarray(scale, np.float32), np.asarray(zero_point, np.int32))
+            result[made.site.name] = replace(made, params=params, method=FIXED)
     for name, function in _read_through(hub).items():
         if name in result and result[name].site.kind == "edge":
             result[name] = replace(result[name], through=function)

@@ -51,8 +51,11 @@ class SitePlan:
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
-    """How one node computes, and why. `weight` names its weight's site, `absorbs` the activation node that it
-    swallows, `bias_correction` whether the mean error of its weights is taken off its bias."""
+    """How one node computes, and why.
+
+    weight: the site of its weight. absorbs: the last of the nodes that it swallows (a bias, an activation function).
+    bias_correction: whether the mean error of its weights is taken off its bias.
+    """
 
     node: str
     op: str

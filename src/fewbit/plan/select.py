@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from fewbit.graph.facts import fused_activation
+from fewbit.graph.facts import bias_add, fused_activation
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
 from fewbit.plan.plan import NodePlan
@@ -22,7 +22,6 @@ from fewbit.plan.wiring import constant_operand, data_inputs, is_constant, is_fl
 from fewbit.targets import Form, OpRule, Target
 
 HEAVY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Gather", "LSTM", "GRU", "RNN"})
-RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
 # Below this many elements a narrow weight saves less than the nodes that expand it take.
 MIN_STORED_ELEMENTS = 512
@@ -72,21 +71,21 @@ def _heavy(hub: Hub, node: ir.Node, setting: Setting, target: Target) -> NodePla
     if weight.value.dtype != ir.DataType.FLOAT:
         return decide("float", f"the weight is {weight.value.dtype}, not float32")
     why_not: str | None = None
-    for form in _wanted(node, setting):
+    for form in _wanted(node, setting, rule):
         if form not in rule.forms:
             continue
-        refused = _refuse(hub, node, form, setting, rule)
+        refused = _refuse(hub, node, form, setting, target)
         if refused is None and form == "weight_only" and setting.compute == "weights":
             refused = refuse_cost(hub, node, target)
         if refused is None:
             return decide(form, _why(form, node, setting, rule, why_not), name)
         if form == "weight_only":
             why_not = refused
-    refused = _refuse(hub, node, "storage", setting, rule) or rule.why or f"the target has no narrow {node.op_type}"
+    refused = _refuse(hub, node, "storage", setting, target) or rule.why or f"the target has no narrow {node.op_type}"
     return decide("float", f"{setting.reason}; {refused}" if setting.reason else refused)
 
 
-def _wanted(node: ir.Node, setting: Setting) -> tuple[Form, ...]:
+def _wanted(node: ir.Node, setting: Setting, rule: OpRule) -> tuple[Form, ...]:
     """The forms to try for a node with a weight, the best first."""
     if not setting.weight.dtype.is_integer:
         return ("storage",)
@@ -97,14 +96,17 @@ def _wanted(node: ir.Node, setting: Setting) -> tuple[Form, ...]:
     if setting.compute == "dynamic":
         return ("dynamic", "storage")
     if setting.compute == "integer":
-        # A recurrent layer may be dynamic where all else is static; other ops are asked for by name.
-        return ("dynamic", "storage") if node.op_type in RECURRENT else ("integer", "storage")
+        return ("integer" if "integer" in rule.forms else "dynamic", "storage")
     return ("storage",)
 
 
-def _refuse(hub: Hub, node: ir.Node, form: Form, setting: Setting, rule: OpRule) -> str | None:
+def _refuse(hub: Hub, node: ir.Node, form: Form, setting: Setting, target: Target) -> str | None:
     """Why a heavy node cannot take a form that the target has for its op, or None."""
+    rule = target.rule(node.op_type)
     if form == "storage":
+        refused = _refuse_storage(setting, target)
+        if refused is not None:
+            return refused
         weight = weight_of(node)
         elements = weight.value.const_value.size if weight and weight.value.const_value is not None else 0
         if elements < MIN_STORED_ELEMENTS:
@@ -142,6 +144,20 @@ def _refuse(hub: Hub, node: ir.Node, form: Form, setting: Setting, rule: OpRule)
     if node.op_type == "MatMul" and not is_constant(node.inputs[1]):
         return "the constant is the left operand"
     return None
+
+
+def _refuse_storage(setting: Setting, target: Target) -> str | None:
+    """Why a file of the target cannot hold such weights, or None."""
+    weight = setting.weight
+    if target.stores is None:
+        return None
+    if weight.codebook is not None:
+        return f"a {target.format} file holds no weights of codebook {weight.codebook}"
+    if weight.dtype not in target.stores:
+        return f"a {target.format} file holds {', '.join(map(str, target.stores))} weights, not {weight.dtype}"
+    return (
+        None if weight.symmetric else f"a {target.format} file holds weights without zero points; set symmetric: true"
+    )
 
 
 def _read_otherwise(node: ir.Node) -> bool:
@@ -196,26 +212,37 @@ def _forward(
             plans[str(node.name)] = _follow(hub, node, settings[str(node.name)], target, integers, liftable)
         plan = plans[str(node.name)]
         if plan.form == "integer" and target.rule(node.op_type).output != "never":
-            activation = fused_activation(node)
-            if (
-                activation is not None
-                and activation.node.op_type in target.fused_activations
-                and activation.lo <= 0.0 <= activation.hi
-                and settings[str(activation.node.name)].compute != "float"
-            ):
-                plans[str(node.name)] = replace(plan, absorbs=activation.node.name)
-                plans[str(activation.node.name)] = NodePlan(
-                    str(activation.node.name),
-                    activation.node.op_type,
-                    "absorbed",
-                    f"the saturation of {node.name}'s output does it",
-                )
-                integers.add(activation.node.outputs[0])
+            last = _absorb(node, plans, settings, target)
+            if last is not node:
+                plans[str(node.name)] = replace(plan, absorbs=str(last.name))
+                integers.add(last.outputs[0])
             elif quantizes_output(node, plans, target):
                 integers.add(node.outputs[0])
         elif plan.form == "passthrough":
             inputs = data_inputs(node)
             (integers if any(v in integers for v in inputs) else liftable).update(node.outputs)
+
+
+def _absorb(node: ir.Node, plans: dict[str, NodePlan], settings: Mapping[str, Setting], target: Target) -> ir.Node:
+    """The last of the nodes that the kernel of an integer node does with it, itself where there is no other: the bias that
+    follows a MatMul, then an activation function. Their plans say so."""
+
+    def absorbed(other: ir.Node, why: str) -> ir.Node:
+        plans[str(other.name)] = NodePlan(str(other.name), other.op_type, "absorbed", why)
+        return other
+
+    last, add = node, bias_add(node)
+    if add is not None and settings[str(add.name)].compute != "float":
+        last = absorbed(add, f"the kernel of {node.name} adds it as its bias")
+    activation = fused_activation(last)
+    if (
+        activation is not None
+        and activation.node.op_type in target.fused_activations
+        and activation.lo <= 0.0 <= activation.hi
+        and settings[str(activation.node.name)].compute != "float"
+    ):
+        last = absorbed(activation.node, f"the saturation of {node.name}'s output does it")
+    return last
 
 
 def _follow(

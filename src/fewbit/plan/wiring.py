@@ -87,11 +87,12 @@ def scaled_source(hub: Hub, plan: Plan, value: ir.Value) -> tuple[SitePlan, floa
 
 
 def made_site(plan: Plan, node: ir.Node) -> SitePlan | None:
-    """The site of the edge that a node makes as integers (that of the activation it absorbs, if there is one), or None."""
+    """The site of the edge that a node makes as integers (that of the last node it absorbs, if there is one), or None."""
+    last, output = node, node.outputs[0]
     absorbed = plan.nodes[str(node.name)].absorbs
-    output = node.outputs[0]
-    if absorbed is not None:
-        output = next(o for reader in output.consumers() for o in reader.outputs if reader.name == absorbed)
+    while absorbed is not None and last.name != absorbed:
+        last = next(reader for reader in output.consumers() if plan.nodes[str(reader.name)].form == "absorbed")
+        output = last.outputs[0]
     site = plan.sites.get(str(output.name))
     return site if site is not None and site.readers is None else None
 

@@ -11,6 +11,7 @@ from fewbit.core.affine import params_from_range
 from fewbit.core.ranges import RANGES, lp, mse
 from fewbit.core.stats import TensorStats
 from fewbit.errors import DataError
+from fewbit.plan.legalize import FIXED
 from fewbit.plan.plan import Plan, SitePlan
 from fewbit.spec import QParams, QSpec
 
@@ -34,6 +35,8 @@ def choose_ranges(
     """
     groups: dict[str, list[SitePlan]] = {}
     for site in plan.edges().values():
+        if site.method == FIXED:
+            continue
         groups.setdefault(site.group or site.site.name, []).append(site)
     chosen: dict[str, SitePlan] = {}
     for members in groups.values():

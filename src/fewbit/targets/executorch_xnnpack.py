@@ -17,7 +17,13 @@ _OPS: dict[str, OpRule] = {
     "Conv": OpRule(("integer",), (INT8,), (INT8,)),
     "ConvTranspose": OpRule(("integer",), (INT8,), (INT8,)),
     "Gemm": OpRule(("integer", "dynamic"), (INT8,), (INT8,)),
-    "MatMul": OpRule(("integer", "dynamic"), (INT8,), (INT8,)),
+    # Of more than two axes, between float nodes: an integer kernel would need a quantized output, and one scale for all rows.
+    "MatMul": OpRule(
+        ("dynamic",),
+        weights=(INT8,),
+        why="the dynamic kernel quantizes each row of the activation as it runs and gives float, which costs less accuracy "
+        "than integers between float nodes",
+    ),
     "Add": _ELEMENTWISE,
     "Sub": _ELEMENTWISE,
     "Mul": _ELEMENTWISE,
@@ -68,5 +74,7 @@ EXECUTORCH_XNNPACK = Target(
     format="executorch",
     description="ExecuTorch with XNNPACK, on ARM or x86",
     ops=_OPS,
+    activations="int",
+    stores=(),
     facts=_FACTS,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ class OpRule:
     packed: the dtypes of weights that a weight-only kernel takes.
     per_channel: whether a weight may have one scale a channel.
     output: whether the integer kernel needs a quantized output, may have one, or gives float.
+    fixed: dtype of the output → (scale, zero point) where the kernel has its own.
     why: the evidence for what is missing here, shown to the user as a reason.
     """
 
@@ -41,6 +43,7 @@ class OpRule:
     packed: tuple[DType, ...] = ()
     per_channel: bool = True
     output: Output = "required"
+    fixed: Mapping[DType, tuple[float, int]] = field(default_factory=dict)
     why: str = ""
 
     def takes_activation(self, dtype: DType) -> bool:
@@ -59,6 +62,9 @@ class Target:
     weight_only_rows: (elements of a weight, activation rows): from so many elements on a weight-only kernel is no slower than
         float for up to so many rows.
     fused_activations: ops that a quantized output absorbs.
+    activations: the integers that activations are; those that a recipe names become them, of as many bits. Signed ones of 16
+        bits have no zero point.
+    stores: the dtypes that a weight in `storage` form may have; None: any.
     bias: dtype of a bias in an integer kernel; its scale is the product of input and weight scales.
     rounding: of activations in the runtime.
     facts: what a user should know, each with the form it concerns.
@@ -73,6 +79,8 @@ class Target:
     pair_limit: int | None = None
     weight_only_rows: tuple[tuple[int, int], ...] = ()
     fused_activations: tuple[str, ...] = ("Relu", "Clip")
+    activations: Literal["uint", "int"] = "uint"
+    stores: tuple[DType, ...] | None = None
     bias: DType = INT32
     rounding: Rounding = "half_even"
     facts: tuple[str, ...] = field(default=(), repr=False)
@@ -90,6 +98,8 @@ class Target:
             "weight_bits": self.weight_bits,
             "pair_limit": self.pair_limit,
             "weight_only_rows": [list(row) for row in self.weight_only_rows],
+            "activations": self.activations,
+            "stores": None if self.stores is None else [str(d) for d in self.stores],
             "bias": str(self.bias),
             "rounding": self.rounding,
             "fused_activations": list(self.fused_activations),
@@ -102,6 +112,7 @@ class Target:
                     "packed": [str(d) for d in rule.packed],
                     "per_channel": rule.per_channel,
                     "output": rule.output,
+                    "fixed": {str(dtype): list(numbers) for dtype, numbers in rule.fixed.items()},
                     "why": rule.why,
                 }
                 for op, rule in self.ops.items()

@@ -12,25 +12,24 @@ from torch import nn
 
 from fewbit.errors import RecipeError, VerificationError
 from fewbit.flow.common import hub_inputs
-from fewbit.flow.quantize import VERIFY_SAMPLES, QuantizeResult, check_output, finish
-from fewbit.formats.onnx.lower import lower
+from fewbit.flow.formats import format_of
+from fewbit.flow.quantize import QuantizeResult, check_output, finish
+from fewbit.flow.verification import VERIFY_SAMPLES
 from fewbit.formats.torch.modules import evaluated
 from fewbit.measure.compare import OutputComparison
-from fewbit.runtimes.onnxruntime import open_session
+from fewbit.runtimes.table import open_model
 from fewbit.targets import get_target
 from fewbit.torch.prepared import PreparedModule, prepared_part
 from fewbit.torch.samples import source_of
 from fewbit.torchgraph.write_back import write_back
 
-FORMATS = ("onnx",)
-_COMING = ("litert", "executorch")
 _LEAST_AGREEMENT = 20.0
 """dB that a runtime must keep of what was trained. Rounding of sums in another order costs far less (docs/qat.md has what
 was measured); a scale or layout that is wrong leaves next to nothing."""
 
 
 def export(
-    module: nn.Module, out: str | Path | None = None, format: str = "onnx", *, data: Any = None
+    module: nn.Module, out: str | Path | None = None, format: str | None = None, *, data: Any = None
 ) -> QuantizeResult:
     """Write the quantized model with what was trained, and check it in the runtime.
 
@@ -44,30 +43,34 @@ def export(
 
     Raises:
         ModelError: there is no prepared module.
-        RecipeError: a format that does not exist.
+        RecipeError: a format that is not the one of the target.
         OutputError: the file cannot be written.
         VerificationError: the runtime computes something else than the module. No file is left.
     """
-    if format not in FORMATS:
-        there = "is not there yet" if format in _COMING else "does not exist"
-        raise RecipeError(f"format {format!r} {there}; use {', '.join(FORMATS)}")
     part = prepared_part(module)
-    check_output(out, None)
     hub, plan = write_back(part.quantized)
+    target = get_target(plan.target)
+    if format is not None and format != target.format:
+        raise RecipeError(
+            f"format {format!r}: the module was prepared for target {target.name}, which takes {target.format}; prepare it "
+            "for another target"
+        )
+    written = format_of(target)
+    check_output(out, None, written.suffix)
     source = source_of([part.sample] if data is None else data, hub_inputs(hub), VERIFY_SAMPLES)
     samples = list(source.feeds())
 
     def agreement(path: Path) -> list[str]:
         return [_agreement(compared) for compared in against_runtime(part, path, samples)]
 
-    return finish(hub, plan, lower(hub, plan), get_target(plan.target), source, out, check=agreement)
+    return finish(hub, plan, written.lower(hub, plan), target, source, out, check=agreement)
 
 
 def against_runtime(
     module: PreparedModule, path: str | Path, samples: Sequence[Mapping[str, np.ndarray[Any, Any]]]
 ) -> list[OutputComparison]:
-    """Each output of an exported model in ONNX Runtime against the module in evaluation mode, which counts as the signal."""
-    session = open_session(path)
+    """Each output of an exported model in its runtime against the module in evaluation mode, which counts as the signal."""
+    session = open_model(path)
     names = module.quantized.graph.output_names
     compared = [OutputComparison(name) for name in names]
     device = next((p.device for p in module.parameters()), torch.device("cpu"))

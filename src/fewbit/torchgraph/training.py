@@ -13,7 +13,6 @@ from torch import Tensor
 
 from fewbit.data import DataSource
 from fewbit.errors import DataError, ModelError, RecipeError
-from fewbit.formats.onnx.lower import lower
 from fewbit.graph.hub import Hub
 from fewbit.graph.save import is_large
 from fewbit.plan.plan import Plan
@@ -121,11 +120,8 @@ def loss_for(hub: Hub, samples: Samples, own: Loss | None) -> Loss:
     return Distillation(hub, samples.power) if own is None else checked(own)
 
 
-def runtime_loss(
-    loss: Loss, hub: Hub, plan: Plan, samples: Samples, held: Sequence[int], runtime_threads: int
-) -> float:
-    """The mean loss of a plan's exported model in the runtime."""
-    session = open_session(lower(hub, plan), threads=runtime_threads)
+def runtime_loss(loss: Loss, session: OrtSession, samples: Samples, held: Sequence[int]) -> float:
+    """The mean loss of an exported model in the runtime."""
     total = 0.0
     with torch.no_grad():
         for index in held:

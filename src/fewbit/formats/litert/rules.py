@@ -55,13 +55,13 @@ def _weighted(eight: tuple[str, ...], sixteen: tuple[str, ...], hybrid: tuple[st
 KERNELS: Mapping[str, IntegerKernel] = MappingProxyType(
     {
         **dict.fromkeys(("Gemm", "MatMul"), _weighted(("int8", "int4"), ("int8", "int4"), ("int8", "int4", "int2"))),
+        "BatchMatMul": IntegerKernel(_BOTH, "free", data=(0, 1)),
         "Conv": _weighted(("int8", "int4"), ("int8", "int4"), ("int8", "int4")),
         "DepthwiseConv": _weighted(("int8", "int4"), ("int8",), ("int8",)),
         "ConvTranspose": _weighted(("int8",), ("int8",), ("int8",)),
         **dict.fromkeys(("Add", "Sub", "Mul"), IntegerKernel(_BOTH, "free", data=None)),
         **dict.fromkeys(("Max", "Min"), IntegerKernel(_BOTH, "same", data=None)),
-        **dict.fromkeys(("Sigmoid",), IntegerKernel(_BOTH, "fixed", _UNIT)),
-        **dict.fromkeys(("Softmax",), IntegerKernel(_BOTH, "fixed", _UNIT)),
+        **dict.fromkeys(("Sigmoid", "Softmax"), IntegerKernel(_BOTH, "fixed", _UNIT)),
         "Tanh": IntegerKernel(_BOTH, "fixed", _SYMMETRIC_UNIT),
         "LogSoftmax": IntegerKernel(_ONLY8, "fixed", MappingProxyType({"int8": (16 / 256, 127)})),
         "L2Normalization": IntegerKernel(_ONLY8, "fixed", MappingProxyType({"int8": (1 / 128, 0)})),
@@ -83,13 +83,24 @@ KERNELS: Mapping[str, IntegerKernel] = MappingProxyType(
         "Where": IntegerKernel(_BOTH, "same", data=(1, 2)),
     }
 )
-"""ONNX's operator → its kernel for integers; a Conv whose groups have one channel each is a DepthwiseConv, and a
-Resize is named by its mode. What has no row
-computes in float.
+"""ONNX's operator → its kernel for integers; what has no row computes in float.
+
+Some operators are several kernels: MatMul is by a constant matrix and BatchMatMul of two computed tensors, a Conv whose groups
+have one channel each is a DepthwiseConv, a Resize is named by its mode, and L2Normalization is LpNormalization with p = 2 over
+the last axis.
 
 What was tried of the interpreter of ai-edge-litert 2.3 and left out, as it is wrong without a word: 4-bit weights of a
 depthwise convolution beside int16 (-19 dB), 2-bit weights of a hybrid convolution (NaN), a hybrid depthwise convolution with
 one scale for all of its weight (-117 dB; written with one scale a channel)."""
+
+_XNNPACK = (
+    "Conv DepthwiseConv ConvTranspose Gemm MatMul MaxPool GlobalAveragePool GlobalMaxPool Sigmoid Tanh Elu LeakyRelu "
+    "Add Sub Mul ReduceMean ReduceMax ReduceMin ReduceSum Reshape Flatten Squeeze Unsqueeze Transpose Concat Slice Pad "
+    "Identity DepthToSpace SpaceToDepth"
+)
+XNNPACK_INT8 = frozenset(_XNNPACK.split())
+"""Rows of `KERNELS` that XNNPACK, LiteRT's default on CPUs, was seen to take with int8 (ai-edge-litert 2.3, x86). The others
+run in LiteRT's own kernels, of which BatchMatMul takes 18 and Softmax 7 times as long as float in XNNPACK."""
 
 BLOCKS = MappingProxyType({"Gemm": "int4", "MatMul": "int4"})
 """Operators whose hybrid kernel takes weights with one scale a block of inputs, and the type of these; scales are float16, and

@@ -8,8 +8,9 @@ from typing import Any
 import onnx_ir as ir
 
 from fewbit.extras import load_extra
+from fewbit.formats.litert import kinds
 
-IDENTIFIER = b"TFL3"
+IDENTIFIER = kinds.IDENTIFIER
 """At byte 4 of every file."""
 
 VERSION = 3

@@ -20,6 +20,11 @@ NAME = "fold_constants"
 MAX_GROWTH = 1 << 20
 """Bytes by which the result of a node may exceed its inputs."""
 
+_MOST_IN_ALL = 256 << 20
+_MOST_TIMES = 4
+"""What all results may take: so many bytes, and so many times those of the model's own constants. A file of a megabyte can
+ask for thousands of tensors of `MAX_GROWTH`."""
+
 _READ_AT_MOST = 64 << 20
 """Bytes of an external constant that folding reads; larger ones stay in their file."""
 
@@ -39,15 +44,23 @@ class _CannotRunError(Exception):
     """ONNX Runtime refuses these nodes. Its own exceptions have no common base."""
 
 
-def apply(hub: Hub) -> list[RuleOutcome]:
+def apply(hub: Hub, *, always: bool = False) -> list[RuleOutcome]:
+    """always: whatever the size of a known result, and weights come untied: for formats whose runtimes fold nothing."""
     nodes: list[ir.Node] = []
     known: dict[ir.Value, int] = {}
     outcomes = []
+    stored = sum(v.const_value.nbytes for v in hub.graph.initializers.values() if v.const_value)
+    most = _MOST_IN_ALL + _MOST_TIMES * max(stored - hub.folded_bytes, 0)
     for node in hub.nodes():
         if not _is_constant(node, known):
             continue
-        obstacle = _obstacle(hub, node, known)
+        result = sum(max(_bytes(output), 0) for output in node.outputs)
+        sized = all(_bytes(output) >= 0 for output in node.outputs if output.name)
+        obstacle = None if always and sized and _makes_tensors(node) else _obstacle(hub, node, known)
+        if obstacle is None and hub.folded_bytes + result > most:
+            obstacle = f"its {result} bytes and those of nodes before it are more than {most}"
         if obstacle is None:
+            hub.folded_bytes += result
             nodes.append(node)
             known.update({output: _bytes(output) for output in node.outputs})
         else:
@@ -120,7 +133,7 @@ def _obstacle(hub: Hub, node: ir.Node, known: dict[ir.Value, int]) -> str | None
             return f"the {size} bytes of {value.name!r} are not worth reading for it"
         # The input goes away only if nothing else reads it.
         total += size if len(value.uses()) == 1 or size <= MAX_GROWTH else 0
-    if any(not isinstance(output.type, ir.TensorType) and output.type is not None for output in node.outputs):
+    if not _makes_tensors(node):
         return "it makes a sequence, not a tensor"
     result = sum(_bytes(output) for output in node.outputs if output.name)
     if result < 0 and (node.op_type in _GROWING or total > _SMALL):
@@ -131,6 +144,10 @@ def _obstacle(hub: Hub, node: ir.Node, known: dict[ir.Value, int]) -> str | None
     if result > total + MAX_GROWTH and not _widens(node, result, total):
         return f"it would grow the model from {total} to {result} bytes"
     return None
+
+
+def _makes_tensors(node: ir.Node) -> bool:
+    return all(output.type is None or isinstance(output.type, ir.TensorType) for output in node.outputs)
 
 
 def _is_weight_elsewhere(node: ir.Node, value: ir.Value, result: int, known: dict[ir.Value, int]) -> bool:

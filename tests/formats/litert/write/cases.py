@@ -93,7 +93,22 @@ def around_conv(op: str, *, out: str = "f", constants: dict[str, Any] | None = N
     )
 
 
-UNARY = ("Abs", "Neg", "Sign", "Floor", "Ceil", "Round", "Exp", "Sin", "Cos", "Tan", "Erf", "Reciprocal")
+UNARY = (
+    "Abs",
+    "Neg",
+    "Sign",
+    "Floor",
+    "Ceil",
+    "Round",
+    "Exp",
+    "Sin",
+    "Cos",
+    "Tan",
+    "Erf",
+    "Reciprocal",
+    "Sinh",
+    "Cosh",
+)
 ACTIVATIONS = ("Relu", "Sigmoid", "Tanh", "HardSwish", "Elu", "Celu", "Selu", "HardSigmoid", "Softplus", "Softsign")
 BINARY = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean")
 COMPARISONS = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
@@ -216,8 +231,23 @@ COMPUTING: dict[str, list[Case]] = {
         Case([node("Cast", ["x"], ["a"], to=9), node("Cast", ["a"], ["y"], to=1)], ["x:f[2,3]"], ["y:f"]),
         Case([node("Cast", ["x"], ["a"], to=6), node("Cast", ["a"], ["y"], to=1)], ["x:f[2,3]"], ["y:f"]),
     ],
+    "CastLike": [one("CastLike", "x0:i[2,3]", out="f", constants={"t": w(1)})],
+    "IsNaN": [
+        Case([node("Log", ["x"], ["a"]), node("IsNaN", ["a"], ["y"])], ["x:f[2,3]"], ["y:b"]),
+    ],
+    "Trilu": [
+        one("Trilu", "2,4,5", constants={"k": np.array(1)}),
+        one("Trilu", "4,4", upper=0),
+    ],
     "Identity": [Case([node("Identity", ["x"], ["y"])], ["x:f[2,3]"], ["y:f"])],
     "Clip": [
+        Case(
+            [node("Conv", ["x", "w"], ["a"]), node("Clip", ["a", "lo", "hi"], ["y"])],
+            ["x:f[1,3,5,5]"],
+            ["y:f"],
+            {"w": 3 * w(4, 3, 3, 3), "lo": np.float32(0), "hi": np.float32(6)},
+            kernels=("CONV_2D",),
+        ),
         one("Clip", "2,3,4", constants={"lo": np.float32(0), "hi": np.float32(6)}, kernels=("RELU6",)),
         one("Clip", "2,3,4", constants={"lo": np.float32(-0.3), "hi": np.float32(0.4)}),
         one("Clip", "2,3,4", constants={"lo": np.float32(-1), "hi": np.float32(1)}),
@@ -248,7 +278,11 @@ COMPUTING: dict[str, list[Case]] = {
     "BatchNormalization": [
         one("BatchNormalization", IMAGE, constants={"s": w(3), "b": w(3), "m": w(3), "v": np.abs(w(3)) + 0.1})
     ],
-    "LpNormalization": [one("LpNormalization", "2,3,4", axis=1), one("LpNormalization", "2,3,4", p=1)],
+    "LpNormalization": [
+        one("LpNormalization", "2,3,4"),
+        one("LpNormalization", "2,3,4", axis=1),
+        one("LpNormalization", "2,3,4", p=1),
+    ],
     "LRN": [one("LRN", "1,6,4,4", size=3, alpha=0.01)],
     **{
         op: [

@@ -59,11 +59,10 @@ class Quantizer:
         weight_bits: int = 8,
         fixed: bool = True,
         same: bool = True,
-        float_ends: bool = True,
         skip: Collection[str] = (),
     ) -> None:
         self.model, self.dtype, self.bits, self.fixed, self.same = model, dtype, weight_bits, fixed, same
-        self.float_ends, self.skip = float_ends, set(skip)
+        self.skip = set(skip)
         self.values = _run_all(model, feed)
         self.constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
         self.nodes: list[onnx.NodeProto] = []
@@ -95,7 +94,9 @@ class Quantizer:
                     continue
                 after = readers.get(name, [])
                 fused = len(after) == 1 and after[0].op_type in ("Relu", "Clip") and node.op_type in (*WEIGHTED, "Add")
-                if fused or node.op_type in self.skip:
+                product = node.op_type == "MatMul" and len(after) == 1 and after[0].op_type == "Add"
+                fused = fused or (product and any(i in self.constants for i in after[0].input))
+                if fused or node.op_type in self.skip or name in self.skip:
                     continue
                 if name in outputs:
                     copy.output[index] = f"{name}_real"
@@ -144,7 +145,8 @@ class Quantizer:
         self.read[name] = result
 
     def _weights(self, node: onnx.NodeProto) -> None:
-        if node.op_type in ("Add", "Mul", "Sub", "Max", "Min", "PRelu", "Where", "Concat"):
+        biases = any(name not in self.constants and name not in self.read for name in node.input)
+        if node.op_type in ("Add", "Mul", "Sub", "Max", "Min", "PRelu", "Where", "Concat") and not biases:
             for index, name in enumerate(node.input):
                 if name in self.constants:
                     self.values[name] = self.constants[name]

@@ -17,6 +17,7 @@ from fewbit.formats.litert.write.layout import after_transpose, between, only_on
 from fewbit.graph.load import load
 from tests.formats.litert.write import nets
 from tests.formats.litert.write.cases import w
+from tests.formats.litert.write.cases_moving import CASES
 from tests.formats.litert.write.quantizing import quantized
 from tests.formats.litert.write.running import KINDS, interpreter, kernels, relative, run_file, run_model
 from tests.formats.litert.write.test_integers import sample
@@ -59,7 +60,11 @@ def test_in_another_process_too(tmp_path) -> None:  # type: ignore[no-untyped-de
 
 
 def test_buffers_are_aligned_and_stored_once() -> None:
-    data = write_litert(load(quantized(nets.depthwise(), sample(nets.depthwise()))))
+    source = nets.depthwise()
+    for tensor in source.graph.initializer:
+        if tensor.name.startswith("eb"):  # biases of the same integers at other scales
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.zeros(24, np.float32), tensor.name))
+    data = write_litert(load(quantized(source, sample(source))))
     root = schema().Model.GetRootAs(data, 0)
     seen = set()
     for index in range(root.BuffersLength()):
@@ -102,6 +107,8 @@ def test_a_layout_change_is_written_once() -> None:
     """The image comes in channels first; nothing after that is transposed."""
     assert kernels(write_litert(load(nets.depthwise())))["TRANSPOSE"] == 1
     assert kernels(write_litert(load(nets.cnn())))["TRANSPOSE"] == 1
+    rows = CASES["Reshape"][2]  # Conv, Reshape to rows of channels, Transpose to rows of pixels
+    assert kernels(write_litert(load(rows.model())))["TRANSPOSE"] == 1
 
 
 def test_no_transposes_where_the_file_had_none() -> None:
@@ -209,3 +216,23 @@ def test_reshaped_layouts_hold_the_same_numbers(seed: int) -> None:
         assert np.array_equal(lying, values.reshape(after).transpose(found))
     else:
         assert layout != tuple(range(len(before)))
+
+
+def test_a_tied_weight_is_in_the_file_once() -> None:
+    """An embedding that is also the last layer: the hub keeps one tensor and a Transpose, the file one buffer."""
+    table = w(50, 16)
+    source = model(
+        [
+            node("Gather", ["t", "x"], ["a"]),
+            node("Transpose", ["t"], ["u"], perm=[1, 0]),
+            node("MatMul", ["a", "u"], ["y"]),
+        ],
+        ["x:i[1,4]"],
+        ["y:f[1,4,50]"],
+        {"t": table},
+    )
+    data = write_litert(load(source))
+    assert kernels(data) == {"GATHER": 1, "FULLY_CONNECTED": 1}
+    assert data.count(table.tobytes()) == 1
+    feed = {"x": np.array([[3, 7, 1, 49]])}
+    assert relative(run_file(data, feed, "AUTO")["y"], run_model(source, feed)[0]) < 1e-5

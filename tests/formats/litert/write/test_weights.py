@@ -117,6 +117,19 @@ def test_narrow_weights_beside_integers(op: str, dtype: str, activation: str) ->
     assert kernels(data)["DEQUANTIZE"] == (1 if kernel else 3)
 
 
+@pytest.mark.parametrize("op", SHAPES)
+def test_a_quantized_activation_is_not_quantized_again(op: str) -> None:
+    """A product of quantized tensors with a float result: in float, as a hybrid kernel would find scales of its own."""
+    form, feed = weighted(op, "int8", "channel", "int8")
+    del form.graph.node[-2:]
+    form.graph.output[0].name = "o"
+    data = write_litert(load(form))
+    expected = run_model(form, feed)[0]
+    for kind in KINDS:
+        assert sqnr(expected, run_file(data, feed, kind)["o"]) >= EXACT
+    assert kernels(data)["DEQUANTIZE"] == 2
+
+
 def test_four_bits_are_packed() -> None:
     """Two to a byte, the first in the low half."""
     form, _ = weighted("Gemm", "int4", "channel")

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import fewbit
+from fewbit.formats.litert.read.door import read_litert
 from fewbit.formats.litert.write import write_litert
 from fewbit.graph.load import load
-from tests.formats.litert.write.running import KINDS, kernels, relative, run_file, run_model, sqnr
+from tests.formats.litert.write.running import KINDS, interpreter, kernels, relative, run_file, run_model, sqnr
 
 pytest.importorskip("ai_edge_litert")
 
@@ -55,3 +56,25 @@ def test_a_quantized_model(zoo: ModuleType, case: str, tmp_path: Path) -> None:
     data = write_litert(hub)
     name = hub.outputs[0].name
     assert sqnr(run_model(hub, feed)[0], run_file(data, feed, "AUTO")[name]) >= 60.0
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize("name", ["model_float.tflite", "ref_int8.tflite"])
+@pytest.mark.parametrize("case", ["mlperf_ad_autoencoder", "mlperf_ic_resnet8", "mlperf_kws_dscnn"])
+def test_published_files_are_read_and_written_unchanged(zoo: ModuleType, case: str, name: str) -> None:
+    """Other people's files: the same operators, and the same outputs bit for bit."""
+    path = Path(zoo.__file__).parent / case / name
+    before = path.read_bytes()
+    after = write_litert(read_litert(path).model)
+    assert kernels(after) == kernels(before)
+    rng = np.random.default_rng(0)
+    for kind in KINDS:
+        one, other = interpreter(before, kind), interpreter(after, kind)
+        detail = one.get_input_details()[0]
+        sample = (rng.normal(size=detail["shape"]) * 40).clip(-128, 127).astype(detail["dtype"])
+        for runtime in (one, other):
+            runtime.set_tensor(runtime.get_input_details()[0]["index"], sample)
+            runtime.invoke()
+        outputs = [runtime.get_tensor(runtime.get_output_details()[0]["index"]) for runtime in (one, other)]
+        assert outputs[0].dtype == outputs[1].dtype
+        assert np.array_equal(*outputs)

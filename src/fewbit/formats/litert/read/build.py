@@ -14,13 +14,11 @@ from fewbit.errors import ModelError
 from fewbit.formats.litert.read.constants import constant, is_constant
 from fewbit.formats.litert.read.file import LiteRTFile, Operator, Quantization, Sizes, Subgraph, Tensor
 from fewbit.formats.litert.read.layout import Layout, change, order
+from fewbit.formats.litert.read.weights import OPSET_NARROW, constant_value, dtype_of
 from fewbit.graph.hub import unique_name
 
 OPSET = 20
-"""As models from PyTorch have: the newest whose int8 activations ONNX Runtime loads wherever a MatMul and its bias are fused."""
-
-OPSET_NARROW = 21
-"""The first that quantizes to 4 and 16 bits, or in blocks."""
+"""The newest whose int8 activations ONNX Runtime loads wherever a MatMul and its bias are fused."""
 
 _NARROW = (ir.DataType.INT4, ir.DataType.UINT4, ir.DataType.INT16, ir.DataType.UINT16)
 _STORED = (ir.DataType.INT8, ir.DataType.UINT8, *_NARROW)
@@ -51,6 +49,8 @@ class Builder:
         self._named_values: set[ir.Value] = set()
         self._made: set[int] = set()
         self._source: dict[int, int] = {}
+        self._first_copy: dict[int, int] = {}
+        self._arrays: dict[int, NDArray[np.generic]] = {}
         self._scope = ""
 
     # The file
@@ -86,7 +86,10 @@ class Builder:
         """The stored numbers of a constant, or None for what is computed."""
         if not self.is_constant(index):
             return None
-        array = constant(self.file, self.tensor(self._source.get(index, index)))
+        source = self.source(index)
+        if source not in self._arrays:
+            self._arrays[source] = constant(self.file, self.tensor(source))
+        array = self._arrays[source]
         wide = self.tensor(index).dtype == ir.DataType.FLOAT and array.dtype != np.int8 and array.dtype.itemsize == 2
         return array.astype(np.float32) if wide else array
 
@@ -95,9 +98,17 @@ class Builder:
 
         Returns whether that could be done: the first one is constant, and has the shape of the other.
         """
-        if not self.is_constant(index) or self.sizes(index) != self.sizes(copy) or self.tensor(copy).dtype != ir.DataType.FLOAT:
+        if (
+            not self.is_constant(index)
+            or self.sizes(index) != self.sizes(copy)
+            or self.tensor(copy).dtype != ir.DataType.FLOAT
+        ):
             return False
-        self._source[copy] = self._source.get(index, index)
+        source = self.source(index)
+        self._source[copy] = source
+        first = self._first_copy.setdefault(source, copy)
+        for held in (self._real, self._stored):
+            held[copy] = held.setdefault(first, {})
         return True
 
     def integers(self, op: Operator, place: int) -> list[int]:
@@ -135,11 +146,10 @@ class Builder:
     ) -> Sequence[ir.Value]:
         values = [v if v is None or isinstance(v, ir.Value) else self.constant(v, op_type) for v in inputs]
         given = {name: value for name, value in attributes.items() if value is not None}
-        node = ir.Node(
-            "", op_type, values, ir.convenience.convert_attributes(given), num_outputs=outputs, name=f"{self._scope}/{op_type}"
-        )
+        node = ir.Node("", op_type, values, ir.convenience.convert_attributes(given), num_outputs=outputs)
         for value in node.outputs:
             value.name = self._fresh(f"{self._scope}/{op_type}")
+        node.name = node.outputs[0].name
         self.nodes.append(node)
         return node.outputs
 
@@ -147,7 +157,7 @@ class Builder:
         """An initializer of its own. Python's integers become int64, its floats float32."""
         made = np.ascontiguousarray(array).reshape(np.shape(array))
         if isinstance(array, int | float | list | tuple):
-            made = made.astype(np.float32 if made.dtype.kind == "f" else np.int64 if made.dtype.kind != "b" else bool)
+            made = made.astype(np.float32 if made.dtype.kind == "f" and made.size else np.int64)
         name = self._fresh(f"{self._scope}/{name}" if self._scope else name)
         tensor = ir.Tensor(made, dtype=dtype, name=name)
         value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
@@ -158,7 +168,9 @@ class Builder:
         """A graph input that holds a tensor as the file does."""
         tensor = self.tensor(index)
         if tensor.dtype is None:
-            raise ModelError(f"{self.file.label}: the input {name!r} is a resource or variant, which has no counterpart here")
+            raise ModelError(
+                f"{self.file.label}: the input {name!r} is a resource or variant, which has no counterpart here"
+            )
         value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=_symbolic(name, tensor.sizes))
         self.names[index] = name
         self._made.add(index)
@@ -167,7 +179,7 @@ class Builder:
 
     def quantization(self, index: int) -> Quantization | None:
         """How the integers of a tensor stand for numbers, if they do."""
-        tensor = self.tensor(self._source.get(index, index))
+        tensor = self.tensor(self.source(index))
         found = tensor.quantization
         if found is None or tensor.dtype is None:
             return None
@@ -192,7 +204,7 @@ class Builder:
         held = self._real.setdefault(index, {})
         if layout not in held:
             if self.is_constant(index):
-                held[layout] = self._constant(index, order(layout, len(self.tensor(index).sizes or ())))
+                held[layout] = constant_value(self, index, order(layout, len(self.tensor(index).sizes or ())))
             else:
                 held[layout] = self._dequantized(index, self.stored(index, layout), layout)
         return held[layout]
@@ -209,10 +221,11 @@ class Builder:
         tensor = self.tensor(index)
         array = self.array(index)
         if array is not None:
-            held[layout] = self._named(array.transpose(order(layout, array.ndim)), self.tensor(self._source.get(index, index)))
+            held[layout] = self.named(array.transpose(order(layout, array.ndim)), self.tensor(self.source(index)))
         elif not held:
             raise ModelError(
-                f"{self.file.label}: {self._scope or 'an output'!r} needs tensor {index} ({tensor.name!r}), which nothing before it makes"
+                f"{self.file.label}: {self._scope or 'an output'!r} needs tensor {index} ({tensor.name!r}), "
+                "which nothing before it makes"
             )
         else:
             before = next(iter(held))
@@ -221,13 +234,19 @@ class Builder:
 
     def weight(self, index: int, perm: Sequence[int], shape: Sequence[int] | None = None) -> ir.Value:
         """The numbers of a tensor with its axes permuted, then in another shape: for a constant without a node."""
-        key = (index, tuple(perm), None if shape is None else tuple(shape))
+        key = (
+            self._first_copy.get(self._source.get(index, -1), index),
+            tuple(perm),
+            None if shape is None else tuple(shape),
+        )
         count = self.tensor(index).count
         if len(perm) != self.rank(index) or (shape is not None and count is not None and math.prod(shape) != count):
-            raise self.file.flat.damaged(f"tensor {self.tensor(index).name!r} of shape {self.sizes(index)} is no weight of shape {shape}")
+            raise self.file.flat.damaged(
+                f"tensor {self.tensor(index).name!r} of shape {self.sizes(index)} is no weight of shape {shape}"
+            )
         if key not in self._weights:
             if self.is_constant(index):
-                self._weights[key] = self._constant(index, perm, shape)
+                self._weights[key] = constant_value(self, index, perm, shape)
             else:
                 value = self.real(index)
                 if list(perm) != sorted(perm):
@@ -243,8 +262,10 @@ class Builder:
             self._name(value, index, layout)
             self._real[index] = {layout: value}
             return
-        scale, zero = self._scale_of(quantization, tensor.dtype)
-        axis = None if quantization.scales.size == 1 else order(layout, len(tensor.sizes or ())).index(quantization.axis)
+        scale, zero = self.scale_of(quantization, tensor.dtype)
+        axis = (
+            None if quantization.scales.size == 1 else order(layout, len(tensor.sizes or ())).index(quantization.axis)
+        )
         made = self.emit("QuantizeLinear", [value, scale, zero], axis=axis)
         self._name(made, index, layout)
         self._stored[index] = {layout: made}
@@ -265,9 +286,11 @@ class Builder:
             value.name = name
             self._named_values.add(value)
         tensor = self.tensor(index)
-        if tensor.dtype is not None:
-            value.type = ir.TensorType(tensor.dtype)
-        value.shape = _symbolic(name, tensor.sizes)
+        if tensor.dtype is None:
+            raise ModelError(
+                f"{self.file.label}: the output {name!r} is a resource or variant, which has no counterpart here"
+            )
+        value.type, value.shape = ir.TensorType(tensor.dtype), _symbolic(name, tensor.sizes)
         return value
 
     def begin(self, op: Operator) -> None:
@@ -306,96 +329,50 @@ class Builder:
         if node.outputs[0] is value:
             node.name = value.name
 
-    def _named(self, array: NDArray[np.generic], tensor: Tensor) -> ir.Value:
+    def source(self, index: int) -> int:
+        """The constant that a tensor only hands on, or the tensor itself."""
+        return self._source.get(index, index)
+
+    def named(self, array: NDArray[np.generic], tensor: Tensor) -> ir.Value:
+        """A constant called after a tensor."""
         scope, self._scope = self._scope, ""
-        value = self.constant(array, tensor.name or f"constant_{tensor.index}", _dtype_of(array, tensor))
+        value = self.constant(array, tensor.name or f"constant_{tensor.index}", dtype_of(array, tensor))
         self._scope = scope
         return value
-
-    def _constant(self, index: int, perm: Sequence[int], shape: Sequence[int] | None = None) -> ir.Value:
-        """The numbers of a constant; of a quantized one by a DequantizeLinear."""
-        tensor, quantization = self.tensor(self._source.get(index, index)), self.quantization(index)
-        found = self.array(index)
-        if found is None:
-            raise ModelError(f"{self.file.label}: tensor {tensor.name!r} is no constant")
-        array = found.transpose(perm)
-        if quantization is None:
-            return self._named(array if shape is None else array.reshape(shape), tensor)
-        if quantization.blocks is not None:
-            value = self._blockwise(tensor, found, quantization, perm)
-            return value if shape is None else self.emit("Reshape", [value, list(shape)])
-        per_axis = quantization.scales.size > 1
-        axis = list(perm).index(quantization.axis) if per_axis else 0
-        if per_axis and shape is not None:
-            axis = _axis_after(array.shape, shape, axis)
-        stored = array if shape is None else array.reshape(shape)
-        if tensor.dtype in (ir.DataType.INT64, ir.DataType.INT2):
-            # No DequantizeLinear takes them. float64 holds the product exactly before it is rounded once.
-            along = [-1 if i == axis else 1 for i in range(stored.ndim)] if per_axis else [1] * stored.ndim
-            zeros, scales = quantization.zero_points.reshape(along), quantization.scales.astype(np.float64).reshape(along)
-            return self._named(((stored.astype(np.int64) - zeros) * scales).astype(np.float32), tensor)
-        value = self._named(stored, tensor)
-        scale, zero = self._scale_of(quantization, tensor.dtype or ir.DataType.UNDEFINED)
-        return self.emit("DequantizeLinear", [value, scale, zero], axis=axis if per_axis else None)
-
-    def _blockwise(
-        self, tensor: Tensor, array: NDArray[np.generic], quantization: Quantization, perm: Sequence[int]
-    ) -> ir.Value:
-        """A matrix with a scale for each block of its last axis; the scales are a constant of the file's, in float16."""
-        blocks = quantization.blocks
-        if blocks is None or array.ndim != 2 or not 0 < blocks.scales < len(self.subgraph.tensors):
-            raise ModelError(f"{self.file.label}: tensor {tensor.name!r} of shape {array.shape} has scales for blocks, which only matrices can")
-        scales, zeros = self.array(blocks.scales), None
-        if blocks.zero_points is not None and blocks.zero_points < len(self.subgraph.tensors):
-            zeros = self.array(blocks.zero_points)
-        rows, columns = array.shape
-        if scales is None or blocks.size <= 0 or scales.size * blocks.size != rows * columns or columns % blocks.size:
-            raise self.file.flat.damaged(f"tensor {tensor.name!r} of shape {array.shape} has blocks of {blocks.size}, which its scales do not fit")
-        shape = (rows, columns // blocks.size)
-        zero = np.zeros(shape, np.int8) if zeros is None or zeros.size != scales.size else zeros.reshape(shape)
-        self.opset = OPSET_NARROW
-        stored = self._named(array.transpose(perm), tensor)
-        scale = scales.astype(np.float32).reshape(shape).transpose(perm)
-        point = self.constant(zero.transpose(perm).astype(array.dtype), "zero_point", tensor.dtype)
-        return self.emit("DequantizeLinear", [stored, scale, point], axis=list(perm).index(1), block_size=blocks.size)
 
     def _dequantized(self, index: int, value: ir.Value, layout: Layout) -> ir.Value:
         tensor, quantization = self.tensor(index), self.quantization(index)
         if quantization is None or tensor.dtype is None or quantization.blocks is not None:
             raise ModelError(f"{self.file.label}: tensor {tensor.name!r} has scales for blocks and is no weight")
-        scale, zero = self._scale_of(quantization, tensor.dtype)
-        axis = None if quantization.scales.size == 1 else order(layout, len(tensor.sizes or ())).index(quantization.axis)
+        scale, zero = self.scale_of(quantization, tensor.dtype)
+        axis = (
+            None if quantization.scales.size == 1 else order(layout, len(tensor.sizes or ())).index(quantization.axis)
+        )
         return self.emit("DequantizeLinear", [value, scale, zero], axis=axis)
 
-    def _scale_of(self, quantization: Quantization, dtype: ir.DataType) -> tuple[ir.Value, ir.Value]:
-        """Scale and zero point, scalars for one scale."""
+    def scale_of(self, quantization: Quantization, dtype: ir.DataType) -> tuple[ir.Value, ir.Value]:
+        """Scale and zero point as constants: scalars for one scale."""
         if quantization.blocks is not None:
-            raise ModelError(f"{self.file.label}: {self._scope!r} has scales for blocks, which only constant weights can have")
+            raise ModelError(
+                f"{self.file.label}: {self._scope!r} has scales for blocks, which only constant weights can have"
+            )
         if dtype in _NARROW:
             self.opset = OPSET_NARROW
         least, most = (int(dtype.min), int(dtype.max))
         zeros = quantization.zero_points
         if zeros.min() < least or zeros.max() > most:
-            raise self.file.flat.damaged(f"{self._scope!r} has zero points from {zeros.min()} to {zeros.max()}, and {dtype.name} has none")
+            raise self.file.flat.damaged(
+                f"{self._scope!r} has zero points from {zeros.min()} to {zeros.max()}, and {dtype.name} has none"
+            )
         shape = () if quantization.scales.size == 1 else quantization.scales.shape
         scale = self.constant(quantization.scales.reshape(shape), "scale")
         return scale, self.constant(zeros.reshape(shape).astype(dtype.numpy()), "zero_point", dtype)
 
 
 def _symbolic(name: str, sizes: Sizes | None) -> ir.Shape | None:
-    return None if sizes is None else ir.Shape([f"{name}_{axis}" if size is None else size for axis, size in enumerate(sizes)])
-
-
-def _dtype_of(array: NDArray[np.generic], tensor: Tensor) -> ir.DataType | None:
-    return tensor.dtype if tensor.dtype is not None and tensor.dtype.bitwidth == 4 else ir.DataType.from_numpy(array.dtype)
-
-
-def _axis_after(before: Sequence[int], after: Sequence[int], axis: int) -> int:
-    """Where a Reshape that only adds or drops axes of one entry puts an axis."""
-    left = [size for size in before[: axis + 1] if size != 1]
-    seen = 0
-    for place, size in enumerate(after):
-        seen += size != 1
-        if seen == len(left) and size == before[axis]:
-            return place
-    return axis
+    """A shape with names for the sizes that are open; the first one counts samples in all files that leave it open."""
+    if sizes is None:
+        return None
+    return ir.Shape(
+        [size if size is not None else f"{name}_{axis}" if axis else "batch" for axis, size in enumerate(sizes)]
+    )

@@ -32,7 +32,9 @@ def is_constant(file: LiteRTFile, tensor: Tensor) -> bool:
     if tensor.buffer == 0:
         return False
     if not tensor.buffer < len(file.buffers):
-        raise file.flat.damaged(f"it has {len(file.buffers)} buffers, and tensor {tensor.name!r} is in number {tensor.buffer}")
+        raise file.flat.damaged(
+            f"it has {len(file.buffers)} buffers, and tensor {tensor.name!r} is in number {tensor.buffer}"
+        )
     return file.buffers[tensor.buffer][1] > 0
 
 
@@ -43,7 +45,9 @@ def constant(file: LiteRTFile, tensor: Tensor) -> NDArray[np.generic]:
         ModelError: its bytes do not fit its shape, or its dtype has no numbers.
     """
     if tensor.dtype is None or tensor.dtype == ir.DataType.STRING:
-        raise ModelError(f"{file.label}: tensor {tensor.name!r} holds strings or resources, which have no counterpart here")
+        raise ModelError(
+            f"{file.label}: tensor {tensor.name!r} holds strings or resources, which have no counterpart here"
+        )
     sizes = tensor.sizes or ()
     shape = tuple(size for size in sizes if size is not None)
     if len(shape) < len(sizes):
@@ -58,7 +62,9 @@ def _array(file: LiteRTFile, tensor: Tensor, data: memoryview, count: int) -> ND
     dtype = tensor.dtype or ir.DataType.UNDEFINED
     wanted = -(-count * dtype.bitwidth // 8)
     if len(data) != wanted:
-        raise file.flat.damaged(f"tensor {tensor.name!r} of shape {tensor.sizes} and type {dtype.name} needs {wanted} bytes and has {len(data)}")
+        raise file.flat.damaged(
+            f"tensor {tensor.name!r} of shape {tensor.sizes} and type {dtype.name} needs {wanted} bytes and has {len(data)}"
+        )
     if dtype not in _PACKED:
         return np.frombuffer(data, dtype.numpy().newbyteorder("<") if dtype.numpy().kind in "iufc" else dtype.numpy())
     bits, signed, kind = _PACKED[dtype]
@@ -83,18 +89,26 @@ def _dense(
     blocked = [] if blocks is None else blocks.tolist()
     levels = sparsity.tables(2, f"a dimension of {name!r}")
     count = len(shape) + len(blocked)
-    if order is None or sorted(order.tolist()) != list(range(count)) or len(levels) != count or len(set(blocked)) < len(blocked):
+    if (
+        order is None
+        or sorted(order.tolist()) != list(range(count))
+        or len(levels) != count
+        or len(set(blocked)) < len(blocked)
+    ):
         raise file.flat.damaged(f"the sparsity of tensor {name!r} does not fit its {len(shape)} axes")
     if any(not 0 <= axis < len(shape) for axis in blocked):
         raise file.flat.damaged(f"the sparsity of tensor {name!r} has blocks along axes {blocked} of {len(shape)}")
     total = math.prod(shape)
     if total > max(_SMALL, _MOST_GROWTH * len(file.flat)):
-        raise ModelError(f"{file.label}: the sparse tensor {name!r} would be {total} numbers, {_MOST_GROWTH} times the file or more")
+        raise ModelError(
+            f"{file.label}: the sparse tensor {name!r} would be {total} numbers, {_MOST_GROWTH} times the file or more"
+        )
     block = {axis: levels[order.tolist().index(len(shape) + i)].number(1, "i") for i, axis in enumerate(blocked)}
     if any(size <= 0 or shape[axis] % size for axis, size in block.items()):
         raise file.flat.damaged(f"the sparsity of tensor {name!r} has blocks {block} that do not divide {shape}")
     extents = [size // block.get(axis, 1) for axis, size in enumerate(shape)] + [block[axis] for axis in blocked]
-    count, found = 1, {}
+    count = 1
+    found: dict[int, NDArray[np.int64]] = {}
     for axis, level in zip(order.tolist(), levels, strict=True):
         parents, along = _level(file, name, level, count, extents[axis], total)
         found = {done: places[parents] for done, places in found.items()}
@@ -115,7 +129,9 @@ def _level(
     """For every part below `count` parents: the number of its parent, and its place along an axis of `extent`."""
     if level.number(0, "b") == _DENSE:
         if level.number(1, "i") != extent or extent * count > most:
-            raise file.flat.damaged(f"the sparsity of tensor {name!r} gives an axis of {extent} the size {level.number(1, 'i')}")
+            raise file.flat.damaged(
+                f"the sparsity of tensor {name!r} gives an axis of {extent} the size {level.number(1, 'i')}"
+            )
         return np.repeat(np.arange(count), extent), np.tile(np.arange(extent), count)
     segments, indices = (_indices(file, name, level, slot) for slot in (2, 4))
     counts = np.diff(segments)

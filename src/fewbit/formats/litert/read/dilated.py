@@ -68,7 +68,5 @@ def _dilation(b: Builder, first: Operator, middle: Operator, last: Operator) -> 
         if len(windows) != 2 or None in windows:
             return None
         own = [(((w or 1) - 1) // 2, (w or 1) - 1 - ((w or 1) - 1) // 2) for w in windows]
-    edges = [
-        (pads[2 * i + side] + block[i] * own[i][side] - crops[2 * i + side]) for side in (0, 1) for i in (0, 1)
-    ]
+    edges = [(pads[2 * i + side] + block[i] * own[i][side] - crops[2 * i + side]) for side in (0, 1) for i in (0, 1)]
     return Dilation((block[0], block[1]), (edges[0], edges[1], edges[2], edges[3])) if min(edges) >= 0 else None

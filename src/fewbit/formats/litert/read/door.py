@@ -11,9 +11,9 @@ import onnx_ir as ir
 from fewbit.errors import ModelError, RecipeError
 from fewbit.extras import load_extra
 from fewbit.formats.litert.read.build import Builder
+from fewbit.formats.litert.read.composite import inlined
 from fewbit.formats.litert.read.dilated import dilated
-from fewbit.formats.litert.read.file import LiteRTFile, Signature
-from fewbit.formats.litert.read.layout import Layout
+from fewbit.formats.litert.read.file import LiteRTFile, Signature, read_bytes
 from fewbit.formats.litert.read.ops import OPS, refusal
 from fewbit.graph.hub import unique_name
 
@@ -47,11 +47,15 @@ def read_litert(source: str | Path | bytes, *, signature: str | None = None) -> 
     """
     load_extra("ai_edge_litert", "a LiteRT model")
     label = "the model" if isinstance(source, bytes) else str(source)
-    file = LiteRTFile(source if isinstance(source, bytes) else _bytes(Path(source)), label)
+    file = LiteRTFile(source if isinstance(source, bytes) else read_bytes(Path(source)), label)
     chosen, index, notes = _chosen(file, signature)
-    subgraph = file.subgraph(index)
-    inputs = _interface(file, subgraph.inputs, chosen.inputs if chosen else (), [t.name for t in subgraph.tensors], "input")
-    outputs = _interface(file, subgraph.outputs, chosen.outputs if chosen else (), [t.name for t in subgraph.tensors], "output")
+    subgraph = inlined(file, file.subgraph(index))
+    inputs = _interface(
+        file, subgraph.inputs, chosen.inputs if chosen else (), [t.name for t in subgraph.tensors], "input"
+    )
+    outputs = _interface(
+        file, subgraph.outputs, chosen.outputs if chosen else (), [t.name for t in subgraph.tensors], "output"
+    )
     taken: set[str] = set()
     inputs, outputs = _unique(inputs, taken), _unique(outputs, taken)
     b = Builder(file, subgraph, taken)
@@ -62,9 +66,7 @@ def read_litert(source: str | Path | bytes, *, signature: str | None = None) -> 
     ends = [b.output(tensor, name) for tensor, name in zip(subgraph.outputs, outputs, strict=True)]
     if not ends:
         raise ModelError(f"{label} has a subgraph without outputs, and there is nothing to run in it")
-    graph = ir.Graph(
-        values, ends, nodes=b.nodes, initializers=b.initializers, opset_imports={"": b.opset}, name=subgraph.name or "main"
-    )
+    graph = ir.Graph(values, ends, nodes=b.nodes, initializers=b.initializers, opset_imports={"": b.opset}, name=label)
     model = ir.Model(graph, ir_version=_IR_VERSION, producer_name="LiteRT")
     return Imported(model, (*notes, *dict.fromkeys(b.notes)))
 
@@ -76,25 +78,19 @@ def _operators(b: Builder) -> None:
         if row is None:
             raise b.refuse(op, refusal(op.name))
         if len(op.inputs) < row.inputs or len(op.outputs) < row.outputs:
-            raise b.refuse(op, f"has {len(op.inputs)} inputs and {len(op.outputs)} outputs: it needs {row.inputs} and {row.outputs}")
+            raise b.refuse(
+                op,
+                f"has {len(op.inputs)} inputs and {len(op.outputs)} outputs: it needs {row.inputs} and {row.outputs}",
+            )
         needed = row.inputs if row.needed is None else row.needed
         if -1 in op.inputs[:needed]:
             raise b.refuse(op, f"lacks one of its first {needed} inputs")
         options = None if row.options is None else b.file.options(op, row.options)
-        if op.index in gaps:
+        if options is not None and op.index in gaps:
             options.dilationHFactor, options.dilationWFactor = gaps[op.index].gaps
             options.pads = list(gaps[op.index].pads)
         b.begin(op)
         row.handler(b, op, options)
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise ModelError(f"{path} does not exist") from None
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _chosen(file: LiteRTFile, wanted: str | None) -> tuple[Signature | None, int, list[str]]:
@@ -105,7 +101,16 @@ def _chosen(file: LiteRTFile, wanted: str | None) -> tuple[Signature | None, int
     if wanted is None:
         found = signatures[0] if signatures else None
         left = [s.key for s in signatures[1:]]
-        notes = [f"signature {found.key!r} is imported; signature= chooses another: {', '.join(left)}"] if found and left else []
+        notes = (
+            [f"signature {found.key!r} is imported; signature= chooses another: {', '.join(left)}"]
+            if found and left
+            else []
+        )
+        if not signatures and file.subgraph_count > 1:
+            bodies = {op.composite for op in file.subgraph(0).operators}
+            others = [file.subgraph_name(i) or f"number {i}" for i in range(1, file.subgraph_count) if i not in bodies]
+            if others:
+                notes = [f"the first subgraph is imported; signature= chooses another by its name: {', '.join(others)}"]
         return found, found.subgraph if found else 0, notes
     for signature in signatures:
         if signature.key == wanted:

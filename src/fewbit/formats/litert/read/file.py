@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from fewbit.errors import ModelError
 from fewbit.formats.litert import schema
+from fewbit.formats.litert.kinds import IDENTIFIER
 from fewbit.formats.litert.read.flat import FlatFile, Table
 
 Sizes = tuple[int | None, ...]
@@ -81,7 +83,10 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operator:
-    """One operator: `name` is its builtin name, or CUSTOM, and then `custom` is what it is called. Inputs of -1 are left out."""
+    """One operator: `name` is its builtin name, or CUSTOM, and `custom` what it is called then. Inputs of -1 are left out.
+
+    composite: the subgraph that says what a STABLEHLO_COMPOSITE does.
+    """
 
     index: int
     name: str
@@ -90,6 +95,7 @@ class Operator:
     outputs: tuple[int, ...]
     options_type: str
     options: Table | None
+    composite: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +126,17 @@ class LiteRTFile:
 
     def __init__(self, data: bytes, label: str) -> None:
         self.flat = FlatFile(data, label)
-        if len(data) < 8 or data[4:8] != schema.IDENTIFIER:
+        if len(data) < 8 or data[4:8] != IDENTIFIER:
             raise ModelError(f"{label} is no LiteRT model: its bytes 4 to 8 are not TFL3; give a .tflite file")
         self.label = label
         self._root = self.flat.root()
         version = self._root.number(0, "I")
         if version != schema.VERSION:
-            raise ModelError(f"{label} has version {version} of the LiteRT schema, and 3 is the only one in use; convert it again")
+            raise ModelError(
+                f"{label} has version {version} of the LiteRT schema, and 3 is the only one in use; convert it again"
+            )
         self.subgraph_count = self._root.lengths(2)
+        self._subgraphs: dict[int, Subgraph] = {}
 
     @cached_property
     def codes(self) -> list[tuple[str, str]]:
@@ -136,7 +145,9 @@ class LiteRTFile:
         for table in self._root.tables(1, "operator code"):
             old, new = table.number(0, "b"), table.number(3, "i")
             code = max(old, new)
-            name = schema.operator_names().get(code, f"number {code}, which this version of ai-edge-litert does not know")
+            name = schema.operator_names().get(
+                code, f"number {code}, which this version of ai-edge-litert does not know"
+            )
             found.append((name, table.text(1)))
         return found
 
@@ -173,17 +184,25 @@ class LiteRTFile:
 
     def subgraph(self, index: int) -> Subgraph:
         """Raises ModelError when there is none, or its parts do not fit each other."""
-        tables = self._root.tables(2, "subgraph")
+        tables = self._subgraph_tables
         if not 0 <= index < len(tables):
             raise self.flat.damaged(f"it has {len(tables)} subgraphs and none of number {index}")
-        table = tables[index]
+        if index not in self._subgraphs:
+            self._subgraphs[index] = self._read(tables[index])
+        return self._subgraphs[index]
+
+    @cached_property
+    def _subgraph_tables(self) -> list[Table]:
+        return self._root.tables(2, "subgraph")
+
+    def _read(self, table: Table) -> Subgraph:
         tensors = tuple(self._tensor(i, t) for i, t in enumerate(table.tables(0, "tensor")))
         operators = tuple(self._operator(i, t, len(tensors)) for i, t in enumerate(table.tables(3, "operator")))
         inputs, outputs = (self._indices(table, slot, len(tensors), least=0) for slot in (1, 2))
         return Subgraph(table.text(4), tensors, inputs, outputs, operators)
 
     def subgraph_name(self, index: int) -> str:
-        return self._root.tables(2, "subgraph")[index].text(4)
+        return self._subgraph_tables[index].text(4)
 
     def options(self, operator: Operator, wanted: str) -> Any:
         """The options of an operator as the schema's object; its defaults where the file has none.
@@ -195,7 +214,9 @@ class LiteRTFile:
         if operator.options is None:
             return kind()
         if operator.options_type != wanted:
-            raise self.flat.damaged(f"operator {operator.index} ({operator.name}) has {operator.options_type}, not {wanted}")
+            raise self.flat.damaged(
+                f"operator {operator.index} ({operator.name}) has {operator.options_type}, not {wanted}"
+            )
         # A number in the last field could reach behind the file, and nothing else can.
         self.flat.span(operator.options.start + max(operator.options.fields, default=0), 4, operator.options.what)
         made, stored = kind(), getattr(schema.schema(), wanted)()
@@ -228,7 +249,11 @@ class LiteRTFile:
         options = table.table(4, f"the options of operator {index}") if number else None
         inputs = self._indices(table, 1, count, least=-1)
         outputs = self._indices(table, 2, count, least=0)
-        return Operator(index, name, custom, inputs, outputs, kind, options)
+        composite = None
+        if name == "STABLEHLO_COMPOSITE":
+            described = table.table(12, f"the options of operator {index}")
+            composite = 0 if described is None else described.number(1, "i")
+        return Operator(index, name, custom, inputs, outputs, kind, options, composite)
 
     def _tensor(self, index: int, table: Table) -> Tensor:
         name = table.text(3)
@@ -238,7 +263,7 @@ class LiteRTFile:
         sizes: Sizes | None = None
         buffer = table.number(2, "I")
         if shape is not None:
-            if shape.size > _MOST_AXES or (shape < -1).any():
+            if shape.size > _MOST_AXES or int(shape.min(initial=0)) < -1:
                 raise self.flat.damaged(f"tensor {index} ({name!r}) has the shape {shape[:_MOST_AXES].tolist()}")
             sizes = tuple(None if size < 0 else int(size) for size in shape)
         elif table.number(8, "B") or buffer:
@@ -267,8 +292,10 @@ class LiteRTFile:
             zeros = np.zeros(scales.size, np.int64)
         if zeros.size != scales.size:
             zeros = np.broadcast_to(zeros, scales.shape) if zeros.size == 1 else zeros
-        if not (np.isfinite(scales).all() and (scales >= 0).all() and zeros.size == scales.size):
-            raise self.flat.damaged(f"tensor {name!r} has {scales.size} scales, not all of them numbers, and {zeros.size} zero points")
+        if not (np.isfinite(scales).all() and float(scales.min(initial=0)) >= 0 and zeros.size == scales.size):
+            raise self.flat.damaged(
+                f"tensor {name!r} has {scales.size} scales, not all of them numbers, and {zeros.size} zero points"
+            )
         if scales.size > 1 and (sizes is None or not 0 <= axis < len(sizes) or sizes[axis] != scales.size):
             raise self.flat.damaged(f"tensor {name!r} of shape {sizes} has {scales.size} scales along axis {axis}")
         return Quantization(scales.astype(np.float32), zeros.astype(np.int64), axis)
@@ -276,7 +303,19 @@ class LiteRTFile:
     def _blockwise(self, table: Table, name: str, details: int) -> Quantization:
         found = table.table(5, f"the quantization of {name!r}")
         if details != 2 or found is None:
-            raise ModelError(f"{self.label}: tensor {name!r} has a quantization of another kind ({details}) than scales for axes or blocks")
+            raise ModelError(
+                f"{self.label}: tensor {name!r} has a quantization of another kind ({details}) than scales for axes or blocks"
+            )
         zeros = found.number(1, "i", -1)
         blocks = Blocks(found.number(0, "i"), zeros if zeros > 0 else None, found.number(2, "i"))
         return Quantization(np.zeros(0, np.float32), np.zeros(0, np.int64), table.number(6, "i"), blocks)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file. Raises ModelError when it cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(f"{path} does not exist") from None
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from None

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from fewbit.formats.litert.rules import BLOCK_MULTIPLE, BLOCKS, KERNELS, data_inputs
-from fewbit.formats.litert.write.fuse import bounds, is_linear
+from fewbit.formats.litert.write.fuse import bounds
 from fewbit.formats.litert.write.graph import Graph, Op, Quant, Tensor
 
 _LIMITS = {"int8": (-128, 127), "int16": (-32768, 32767)}
@@ -103,7 +103,7 @@ def computes_integers(op: Op, dtype: str) -> bool:
         tensor = op.input(index)
         if tensor is None:
             continue
-        if index == kernel.weight and tensor.is_constant and (op.kind != "MatMul" or is_linear(op)):
+        if index == kernel.weight and tensor.is_constant:
             if not fits_weight(op, tensor, dtype):
                 return False
         elif tensor.quant is None or tensor.dtype != dtype or tensor.quant.axis is not None:
@@ -162,7 +162,7 @@ def _narrow_clips(graph: Graph) -> None:
 
 
 def _takes_activation(op: Op) -> bool:
-    return op.kind in ("Conv", "Gemm", "Add", "Mul", "Sub") or is_linear(op)
+    return op.kind in ("Conv", "Gemm", "Add", "Mul", "Sub") or op.is_linear
 
 
 def levels(real: float, quant: Quant, dtype: str) -> int:
@@ -210,7 +210,7 @@ def _float_constant(graph: Graph, op: Op, index: int, tensor: Tensor, hybrid: bo
     if data is None or quant is None:
         return tensor
     kernel = KERNELS.get(op.kernel)
-    if kernel is not None and index == kernel.weight and (op.kind != "MatMul" or is_linear(op)):
+    if kernel is not None and index == kernel.weight:
         op.expand = op.expand or not hybrid or not fits_weight(op, tensor, "float32")
         if not op.expand and op.kernel == "DepthwiseConv" and quant.axis is None:
             channels = tensor.shape[0]

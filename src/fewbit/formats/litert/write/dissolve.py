@@ -32,6 +32,7 @@ def dissolve(graph: Graph) -> None:
     interface = {t for t in quantized & ends if t.dtype in _SIGNED}
     for tensor in quantized - interface:
         _make_signed(tensor)
+    _check_sixteen(quantized)
     _keep_interface(graph, interface)
     changes: dict[Tensor, Tensor] = {}
     gone: list[Op] = []
@@ -67,13 +68,13 @@ def _spread(graph: Graph) -> None:
     """Carry scales along operators that move integers, forward and then backward."""
     for op in graph.ops:
         if op.kernel in MOVES and op.outputs[0].dtype in (*_LIMITS, *_SIGNED):
-            known = [t for t in _data(op) if t.quant is not None]
+            known = [t for t in _data(op) if t.quant is not None and t.quant.axis is None]
             for target in (*_data(op), *op.outputs):
                 if known and target.quant is None and _integers(target):
                     target.quant = known[0].quant
     for op in reversed(graph.ops):
         made = op.outputs[0] if op.outputs else None
-        if op.kernel in MOVES and made is not None and made.quant is not None:
+        if op.kernel in MOVES and made is not None and made.quant is not None and made.quant.axis is None:
             for source in _data(op):
                 if source.quant is None and _integers(source):
                     source.quant = made.quant
@@ -119,6 +120,15 @@ def _make_signed(tensor: Tensor) -> None:
     if tensor.data is not None:
         tensor.data = (tensor.data.astype(np.int32) - offset).astype(np.int8 if offset <= 128 else np.int16)
     tensor.dtype = dtype
+
+
+def _check_sixteen(tensors: set[Tensor]) -> None:
+    for tensor in sorted(tensors, key=lambda t: t.name):
+        if tensor.dtype in ("int16", "uint16") and tensor.quant is not None and tensor.quant.zero_point.any():
+            raise ModelError(
+                f"{tensor.name!r} has 16 bits and the zero point {int(tensor.quant.zero_point[0])}, and LiteRT has "
+                f"symmetric 16 bits alone; quantize it symmetric"
+            )
 
 
 def _keep_interface(graph: Graph, interface: set[Tensor]) -> None:

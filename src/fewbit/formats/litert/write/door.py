@@ -10,8 +10,9 @@ import onnx_ir as ir
 from fewbit.errors import ModelError
 from fewbit.formats.litert.write.absorb import absorb
 from fewbit.formats.litert.write.build import build
+from fewbit.formats.litert.write.check import check
 from fewbit.formats.litert.write.dissolve import dissolve
-from fewbit.formats.litert.write.emit import Emitter
+from fewbit.formats.litert.write.emit import Emitter, refuse
 from fewbit.formats.litert.write.fuse import fuse_activations, fuse_bias
 from fewbit.formats.litert.write.legal import legalize
 from fewbit.formats.litert.write.ops import ROWS
@@ -67,7 +68,9 @@ def convert(
     hybrid: bool = True,
 ) -> Written:
     """`write_litert`, with its notes."""
-    hub = prepare(load(model, normalize=False), shapes)
+    given = load(model, normalize=False)
+    any_batch = all(info.shape and not isinstance(info.shape[0], int) for info in given.inputs)
+    hub = prepare(given, shapes)
     graph = build(hub)
     missing = sorted({op.kind for op in graph.ops if op.kind not in ROWS and op.kind != "DequantizeHalf"})
     if missing:
@@ -78,7 +81,13 @@ def convert(
     fuse_activations(graph)
     absorb(graph, hybrid=hybrid)
     legalize(graph)
+    check(graph)
     emitter = Emitter(graph)
     for op in graph.ops:
         ROWS[op.kind](emitter, op)
-    return Written(to_bytes(emitter, metadata or {}), tuple(graph.notes))
+        left = next(
+            (o for o in op.outputs if not emitter.has(o) and (o in emitter.readers or o in graph.outputs)), None
+        )
+        if left is not None:
+            raise refuse(op, f"its output {left.name!r} is read", "LiteRT's operator has no such output")
+    return Written(to_bytes(emitter, metadata or {}, any_batch=any_batch), tuple(graph.notes))

@@ -122,6 +122,10 @@ class Emitter:
 
     # --- layouts of logical tensors ---------------------------------------------------------------------------------
 
+    def has(self, tensor: Tensor) -> bool:
+        """Whether an operator has made it."""
+        return tensor in self._forms
+
     def layout(self, tensor: Tensor) -> Layout:
         """The layout in which a tensor was made; the hub's own for constants."""
         forms = self._forms.get(tensor)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fewbit.formats.litert.write.graph import Graph, Op, Tensor
+from fewbit.formats.litert.write.graph import Graph, Op, Quant, Tensor
 
 _FUSES = frozenset(("Conv", "Gemm", "Add", "Sub", "Mul", "Div", "MaxPool", "AveragePool"))
 """Operators whose kernels have a fused activation; a MatMul has one where it is written as FULLY_CONNECTED."""
@@ -24,26 +24,19 @@ def fuse_bias(graph: Graph) -> None:
         for index in (0, 1):
             product, bias = op.need(index), op.need(1 - index)
             source = producers.get(product)
-            if source is None or not is_linear(source) or len(source.inputs) > 2 or product in graph.outputs:
+            if source is None or not source.is_linear or len(source.inputs) > 2 or product in graph.outputs:
                 continue
             width = product.shape[-1]
             flat = bias.is_constant and bias.shape[-1:] == (width,) and math.prod(bias.shape) == width
-            quantized = bias.quant is not None and bias.quant.axis is not None
-            if flat and bias.rank <= product.rank and len(readers[product]) == 1 and not quantized:
-                data = None if bias.data is None else bias.data.reshape(-1)
-                source.inputs.append(Tensor(bias.name, (width,), bias.dtype, data, bias.quant))
+            if flat and bias.rank <= product.rank and len(readers[product]) == 1:
+                data, quant = None if bias.data is None else bias.data.reshape(-1), bias.quant
+                if quant is not None and quant.axis is not None:
+                    quant = Quant(quant.scale, quant.zero_point, 0)
+                source.inputs.append(Tensor(bias.name, (width,), bias.dtype, data, quant))
                 source.outputs = op.outputs
                 gone.append(op)
                 break
     graph.remove(gone)
-
-
-def is_linear(op: Op) -> bool:
-    """Whether an operator is a MatMul that FULLY_CONNECTED can do: by a constant matrix from the right."""
-    if op.kind != "MatMul":
-        return False
-    weight = op.need(1)
-    return weight.is_constant and weight.rank == 2 and op.need(0).rank >= 2
 
 
 def fuse_activations(graph: Graph) -> None:
@@ -57,7 +50,7 @@ def fuse_activations(graph: Graph) -> None:
         source = producers.get(op.need(0))
         if (
             source is not None
-            and (source.kind in _FUSES or is_linear(source))
+            and (source.kind in _FUSES or source.is_linear)
             and source.activation == "NONE"
             and source.outputs[0].dtype == "float32"
             and source.outputs[0] not in graph.outputs

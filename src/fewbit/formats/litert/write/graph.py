@@ -115,6 +115,14 @@ class Op:
     expand: bool = False
 
     @property
+    def is_linear(self) -> bool:
+        """Whether it is a MatMul that FULLY_CONNECTED can do: by a constant matrix from the right."""
+        if self.kind != "MatMul":
+            return False
+        weight = self.need(1)
+        return weight.is_constant and weight.rank == 2 and self.need(0).rank >= 2
+
+    @property
     def kernel(self) -> str:
         """The name under which `fewbit.formats.litert.rules.KERNELS` has its integer kernel, if there is one."""
         weight = self.input(1)
@@ -122,6 +130,11 @@ class Op:
             groups = int(self.get("group", 1))
             if groups > 1 and weight.shape[1] == 1 and groups == self.need(0).shape[1]:
                 return "DepthwiseConv"
+        if self.kind == "MatMul":
+            return "MatMul" if self.is_linear else "BatchMatMul"
+        if self.kind == "LpNormalization":
+            last = self.get("axis", -1) in (-1, self.need(0).rank - 1)
+            return "L2Normalization" if last and self.get("p", 2) == 2 else self.kind
         if self.kind == "Resize":
             return "ResizeNearest" if self.get("mode", "nearest") == "nearest" else "ResizeLinear"
         return self.kind

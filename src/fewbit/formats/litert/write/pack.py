@@ -19,12 +19,41 @@ SIGNATURE = "serving_default"
 ALIGNMENT = 16
 """Bytes, of buffers."""
 
+BATCHWISE = frozenset(
+    [
+        "FULLY_CONNECTED",
+        "CONV_2D",
+        "DEPTHWISE_CONV_2D",
+        "AVERAGE_POOL_2D",
+        "MAX_POOL_2D",
+        "ADD",
+        "SUB",
+        "MUL",
+        "RELU",
+        "RELU6",
+        "TANH",
+        "LOGISTIC",
+        "LEAKY_RELU",
+        "HARD_SWISH",
+        "GELU",
+        "ELU",
+        "SOFTMAX",
+        "LOG_SOFTMAX",
+        "QUANTIZE",
+        "DEQUANTIZE",
+    ]
+)
+"""Operators that name no size of a first axis: a file of these alone takes any number of samples at once."""
+
 LIMIT = (1 << 31) - 1
 """Bytes: offsets of a flatbuffer have 32 bits."""
 
 
-def to_bytes(emitter: Emitter, metadata: Mapping[str, bytes]) -> bytes:
+def to_bytes(emitter: Emitter, metadata: Mapping[str, bytes], *, any_batch: bool = False) -> bytes:
     """The file: buffers aligned to 16 bytes (`force_align` of the schema), the same bytes for the same graph.
+
+    Args:
+        any_batch: the first axis of all inputs counts samples; the file says so if its operators allow it.
 
     Raises:
         ModelError: more than 2 GiB.
@@ -34,7 +63,7 @@ def to_bytes(emitter: Emitter, metadata: Mapping[str, bytes]) -> bytes:
         raise ModelError(f"the constants have {size} bytes, and a .tflite file ends at {LIMIT}; write narrower weights")
     packer = _Packer(schema(), emitter)
     builder = _aligned_builder()
-    builder.Finish(packer.model(metadata).Pack(builder), IDENTIFIER)
+    builder.Finish(packer.model(metadata, any_batch).Pack(builder), IDENTIFIER)
     return bytes(builder.Output())
 
 
@@ -75,7 +104,7 @@ class _Packer:
             self.buffers.append(made)
         return self._known[key]
 
-    def model(self, metadata: Mapping[str, bytes]) -> Any:
+    def model(self, metadata: Mapping[str, bytes], any_batch: bool) -> Any:
         schema, emitter = self.schema, self.emitter
         self.buffer(b"")
         inputs = [emitter.read(t) for t in emitter.graph.inputs]
@@ -86,6 +115,9 @@ class _Packer:
         self._tensors = []
         while len(self._tensors) < len(emitter.tensors):
             self._tensors.append(self._tensor(emitter.tensors[len(self._tensors)]))
+        if any_batch and all(call.builtin in BATCHWISE for call in emitter.calls):
+            for index in {*inputs, *outputs}:
+                self._tensors[index].shapeSignature = [-1, *self._tensors[index].shape[1:]]
         codes: dict[tuple[str, int], int] = {}
         subgraph.operators = [self._operator(call, codes) for call in emitter.calls]
         subgraph.tensors, subgraph.inputs, subgraph.outputs = self._tensors, inputs, outputs

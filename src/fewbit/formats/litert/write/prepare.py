@@ -10,6 +10,7 @@ from fewbit.errors import DataError, ModelError
 from fewbit.graph.edit import is_op
 from fewbit.graph.hub import Hub, shape_of
 from fewbit.graph.load import load
+from fewbit.graph.rules import fold_constants
 from fewbit.graph.shapes import infer_shapes
 
 HALF = "DequantizeHalf"
@@ -29,6 +30,8 @@ def prepare(hub: Hub, shapes: Mapping[str, Sequence[int]] | None) -> Hub:
         for value in node.outputs:
             if not _is_known(value):
                 value.shape = None  # sizes that depend on the inputs are found anew
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            node.domain = ""  # ONNX Runtime's own have 16 bits at any opset, and are the same
         source = node.inputs[0] if node.inputs else None
         if is_op(node, "Cast") and source is not None and source.const_value is not None:
             half = source.const_value.dtype == ir.DataType.FLOAT16
@@ -38,6 +41,7 @@ def prepare(hub: Hub, shapes: Mapping[str, Sequence[int]] | None) -> Hub:
     hub.model.opset_imports[DOMAIN] = 1
     infer_shapes(hub.model)
     hub = load(hub)
+    fold_constants.apply(hub, always=True)
     infer_shapes(hub.model)
     for node in hub.nodes():
         for value in node.outputs:

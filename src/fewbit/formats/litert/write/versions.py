@@ -166,7 +166,9 @@ def _dequantize(f: _Facts) -> int:
 
 
 def _quantize(f: _Facts) -> int:
-    return 2 if f.made == "int16" else 1
+    return (
+        3 if f.outputs[0].quant is not None and f.outputs[0].quant.axis is not None else 2 if f.made == "int16" else 1
+    )
 
 
 def _resize_bilinear(f: _Facts) -> int:

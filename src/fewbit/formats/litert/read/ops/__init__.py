@@ -32,7 +32,9 @@ OPS: dict[str, Row] = {
 }
 """Builtin name → how it comes in."""
 
-_VARIABLE = "keeps numbers from run to run in a resource, and a hub has no state: export the model with its state as inputs and outputs"
+_VARIABLE = (
+    "keeps numbers from run to run, and a hub has no state: export the model with its state as inputs and outputs"
+)
 _SUBGRAPH = "runs other subgraphs of the file, which are not imported: convert the model with its loops unrolled"
 _STATE = "keeps a state of its own kind, for which ONNX has no operator"
 _RANDOM = "makes random numbers, which could not be compared with the file's"
@@ -42,12 +44,13 @@ _COMPLEX = "works on complex numbers, which no quantized kernel takes"
 REFUSED: dict[str, str] = {
     "CUSTOM": "is no builtin operator: cut the model before it, or convert it without custom operators",
     "DELEGATE": "was compiled for one device: give the file that it was made from",
-    **dict.fromkeys(("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"), _VARIABLE),
-    **dict.fromkeys(("IF", "WHILE", "CALL", "CALL_ONCE"), _SUBGRAPH),
+    **dict.fromkeys(("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"), _VARIABLE),
+    **dict.fromkeys(("IF", "WHILE", "CALL"), _SUBGRAPH),
     **dict.fromkeys(("SVDF", "LSTM", "RNN", "BIDIRECTIONAL_SEQUENCE_RNN"), _STATE),
     **dict.fromkeys(("RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM", "MULTINOMIAL"), _RANDOM),
     **dict.fromkeys(
-        ("HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE", "HASHTABLE_LOOKUP", "LSH_PROJECTION"), _STRINGS
+        ("HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE", "HASHTABLE_LOOKUP", "LSH_PROJECTION"),
+        _STRINGS,
     ),
     **dict.fromkeys(("RFFT2D", "IMAG", "REAL", "COMPLEX_ABS"), _COMPLEX),
     **dict.fromkeys(

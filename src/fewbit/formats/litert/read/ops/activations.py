@@ -62,7 +62,9 @@ def _l2_normalization(b: Builder, op: Operator, options: Any) -> None:
 def _local_response_normalization(b: Builder, op: Operator, options: Any) -> None:
     """x · (bias + alpha · Σ x²)^−beta over 2·radius + 1 channels; ONNX divides alpha by their number."""
     if b.known_rank(op, op.inputs[0]) != 4 or not 0 <= options.radius < 1 << 20:
-        raise b.refuse(op, f"normalizes {b.rank(op.inputs[0])} axes over a radius of {options.radius}: there have to be 4")
+        raise b.refuse(
+            op, f"normalizes {b.rank(op.inputs[0])} axes over a radius of {options.radius}: there have to be 4"
+        )
     size = 2 * options.radius + 1
     value: ir.Value = b.emit(
         "LRN",

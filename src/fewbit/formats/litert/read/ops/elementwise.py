@@ -174,7 +174,7 @@ def _convert(b: Builder, op: Operator, options: Any) -> None:
 
 
 def _broadcast_args(b: Builder, op: Operator, options: Any) -> None:
-    """The shape that two shapes broadcast to: that of a sum of tensors so large would take their memory, so sizes are compared."""
+    """The shape that two shapes of one rank broadcast to."""
     first, second = (b.sizes(index) for index in op.inputs[:2])
     if first != second or first is None:
         raise b.refuse(op, "broadcasts shapes of different rank, which has no counterpart")

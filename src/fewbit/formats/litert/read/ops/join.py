@@ -9,8 +9,8 @@ import onnx_ir as ir
 
 from fewbit.formats.litert.read.build import Builder
 from fewbit.formats.litert.read.file import Operator
-from fewbit.formats.litert.read.layout import Layout, order, placed
-from fewbit.formats.litert.read.ops.row import Row, activated, as_sizes, is_float, layout_of
+from fewbit.formats.litert.read.layout import order, placed
+from fewbit.formats.litert.read.ops.row import Row, activated, as_sizes, layout_of
 
 
 def _concatenation(b: Builder, op: Operator, options: Any) -> None:
@@ -62,7 +62,8 @@ def _parts(b: Builder, op: Operator, index: int, axes: list[int], sizes: list[in
     layout = layout_of(b, index)
     axis = placed(b.axis(op, axes[0], rank), layout, rank)
     count = len(op.outputs)
-    inputs = [b.real(index, layout)] if sizes is None else [b.real(index, layout), sizes]
+    value = b.real(index, layout)
+    inputs: list[ir.Value | list[int]] = [value] if sizes is None else [value, sizes]
     parts = b.emit_many("Split", inputs, count, axis=axis, num_outputs=count if sizes is None else None)
     for output, part in zip(op.outputs, parts, strict=True):
         b.put(output, part, layout)
@@ -89,7 +90,10 @@ def _fill(b: Builder, op: Operator, options: Any) -> None:
 
 
 def _range(b: Builder, op: Operator, options: Any) -> None:
-    b.put(op.outputs[0], b.emit("Range", [b.emit("Squeeze", [b.real(i)]) if b.rank(i) else b.real(i) for i in op.inputs[:3]]))
+    b.put(
+        op.outputs[0],
+        b.emit("Range", [b.emit("Squeeze", [b.real(i)]) if b.rank(i) else b.real(i) for i in op.inputs[:3]]),
+    )
 
 
 def _one_hot(b: Builder, op: Operator, options: Any) -> None:
@@ -124,7 +128,7 @@ def _dynamic_update_slice(b: Builder, op: Operator, options: Any) -> None:
         raise b.refuse(op, "puts a part that is smaller along two axes, which has no counterpart")
     begin = b.emit("Gather", [as_sizes(b, op.inputs[2]), [axis]], axis=0)
     begin = b.emit("Max", [b.emit("Min", [begin, [room[axis]]]), [0]])
-    whole, end = b.real(op.inputs[0]), b.emit("Add", [begin, [part[axis]]])
+    whole, end = b.real(op.inputs[0]), b.emit("Add", [begin, [part[axis] or 0]])
     before = b.emit("Slice", [whole, [0], begin, [axis]])
     after = b.emit("Slice", [whole, end, [np.iinfo(np.int64).max], [axis]])
     b.put(op.outputs[0], b.emit("Concat", [before, b.real(op.inputs[1]), after], axis=axis))

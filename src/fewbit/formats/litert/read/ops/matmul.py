@@ -13,7 +13,9 @@ from fewbit.formats.litert.read.ops.row import Row, activated, in_file_order
 def _fully_connected(b: Builder, op: Operator, options: Any) -> None:
     """Weights [O, I]. Without keep_num_dims the input becomes a matrix first."""
     if options.weightsFormat:
-        raise b.refuse(op, "has shuffled weights, which an old converter made for one kind of processor: convert it again")
+        raise b.refuse(
+            op, "has shuffled weights, which an old converter made for one kind of processor: convert it again"
+        )
     rank, sizes = b.rank(op.inputs[0]), b.sizes(op.inputs[1])
     if sizes is None or len(sizes) != 2 or not sizes[1]:
         raise b.refuse(op, f"has weights of shape {sizes}: they have to be a matrix")

@@ -66,16 +66,16 @@ def _mode(options: Any) -> str:
 def _resize(b: Builder, op: Operator, mode: str, coordinates: str, rounding: str | None) -> ir.Value:
     if b.known_rank(op, op.inputs[0]) != 4:
         raise b.refuse(op, f"resizes {b.rank(op.inputs[0])} axes: there have to be 4")
-    value = b.real(op.inputs[0], Layout.FIRST)
-    kept = b.emit("Slice", [b.emit("Shape", [value]), [0], [2], [0]])
-    sizes = b.sizes(op.inputs[0]) or ()
-    wanted = as_sizes(b, op.inputs[1])
-    if sizes[0] is not None and sizes[3] is not None:
-        kept = b.constant([sizes[0], sizes[3]], "kept")
-    shape = b.emit("Concat", [kept, wanted], axis=0)
+    value, sizes, wanted = b.real(op.inputs[0], Layout.FIRST), b.sizes(op.inputs[0]) or (), b.array(op.inputs[1])
+    axes = None
+    if wanted is None or wanted.size != 2 or sizes[0] is None or sizes[3] is None:
+        shape, axes = as_sizes(b, op.inputs[1]), [2, 3]
+    else:
+        shape = b.constant([sizes[0], sizes[3], *(int(size) for size in wanted.reshape(-1))], "sizes")
     return b.emit(
         "Resize",
         [value, None, None, shape],
+        axes=axes,
         mode=mode,
         coordinate_transformation_mode=coordinates,
         nearest_mode=rounding,

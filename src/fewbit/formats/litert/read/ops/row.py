@@ -110,7 +110,9 @@ def cast(b: Builder, value: ir.Value, dtype: ir.DataType) -> ir.Value:
 
 def as_sizes(b: Builder, index: int) -> ir.Value:
     """A tensor of sizes or positions as int64, which ONNX wants: LiteRT's are int32."""
-    array = b.array(index)
+    array, tensor = b.array(index), b.tensor(index)
+    if tensor.dtype is None or not tensor.dtype.is_integer():
+        raise b.file.flat.damaged(f"tensor {tensor.name!r} is read as sizes or places and is no integers")
     if array is not None:
         return b.constant(array.astype(np.int64), "sizes")
     return cast(b, b.stored(index), ir.DataType.INT64)

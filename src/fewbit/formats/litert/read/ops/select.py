@@ -120,7 +120,9 @@ def _computed_slice(b: Builder, op: Operator, options: Any, rank: int) -> None:
     """Begins or ends that are computed, with constant strides and without new axes."""
     strides = b.array(op.inputs[3])
     if strides is None or options.newAxisMask or options.ellipsisMask or options.offset or strides.size > rank:
-        raise b.refuse(op, "has begins, ends or strides that are computed, together with an ellipsis, new axes or an offset")
+        raise b.refuse(
+            op, "has begins, ends or strides that are computed, together with an ellipsis, new axes or an offset"
+        )
     count = strides.size
     steps = [int(step) for step in strides.reshape(-1)]
     if 0 in steps:

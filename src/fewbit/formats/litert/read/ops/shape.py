@@ -47,17 +47,17 @@ def _target(b: Builder, op: Operator, options: Any) -> list[int] | None:
 def _kept_first(b: Builder, index: int, shape: Sequence[int]) -> list[int] | None:
     """The target for a value with channels first, if all that the Reshape does is to add or drop axes of one entry."""
     before = b.sizes(index)
-    if before is None or not b.prefers_first(index) or len(shape) < 3 or None in before:
+    if before is None or not b.prefers_first(index) or len(shape) < 3 or None in before[1:]:
         return None
-    known = [size or 0 for size in before]
-    if -1 in shape:
-        rest = math.prod(size for size in shape if size != -1)
-        shape = [math.prod(known) // rest if size == -1 and rest else size for size in shape]
-    if math.prod(shape) != math.prod(known) or shape[0] != known[0] or shape[-1] != known[-1]:
+    known, after = [-1 if size is None else size for size in before], list(shape)
+    if -1 in after and -1 not in known:
+        rest = math.prod(size for size in after if size != -1)
+        after = [math.prod(known) // rest if size == -1 and rest else size for size in after]
+    if math.prod(after) != math.prod(known) or after[0] != known[0] or after[-1] != known[-1]:
         return None
-    if [s for s in shape[1:-1] if s != 1] != [s for s in known[1:-1] if s != 1]:
+    if [s for s in after[1:-1] if s != 1] != [s for s in known[1:-1] if s != 1]:
         return None
-    return [shape[axis] for axis in order(Layout.FIRST, len(shape))]
+    return [after[axis] for axis in order(Layout.FIRST, len(after))]
 
 
 def _transpose(b: Builder, op: Operator, options: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fewbit.formats.litert.write.emit import BINARY_OPTIONS, Emitter, refuse
 from fewbit.formats.litert.write.graph import Op, Tensor
-from fewbit.formats.litert.write.ops.common import common_layout
+from fewbit.formats.litert.write.ops.common import common_layout, integer_of
 from fewbit.formats.litert.write.ops.row import Row
 
 
@@ -131,6 +131,35 @@ def _tan(emit: Emitter, op: Op, x: int, y: int) -> None:
     emit.binary("DIV", emit.unary("SIN", x, "sin"), emit.unary("COS", x, "cos", "CosOptions"), "tan", y)
 
 
+def _sinh(emit: Emitter, op: Op, x: int, y: int) -> None:
+    _half_of(emit, "SUB", x, y)
+
+
+def _cosh(emit: Emitter, op: Op, x: int, y: int) -> None:
+    _half_of(emit, "ADD", x, y)
+
+
+def _half_of(emit: Emitter, builtin: str, x: int, y: int) -> None:
+    """Half of exp(x) and exp(-x), added or subtracted."""
+    up = emit.unary("EXP", x, "up", "ExpOptions")
+    down = emit.unary("EXP", emit.unary("NEG", x, "negative", "NegOptions"), "down", "ExpOptions")
+    emit.binary("MUL", emit.binary(builtin, up, down, "both"), emit.number(0.5), "half", y)
+
+
+def _is_nan(emit: Emitter, op: Op, x: int, y: int) -> None:
+    emit.binary("NOT_EQUAL", x, x, "nan", y)
+
+
+def _trilu(emit: Emitter, op: Op) -> None:
+    """The numbers on one side of a diagonal, zeros on the other."""
+    x, output = op.need(0), op.outputs[0]
+    offset = 0 if op.input(1) is None else integer_of(op, 1, "diagonal")
+    ones = np.ones(x.shape[-2:], np.bool_)
+    kept = emit.constant(np.triu(ones, offset) if op.get("upper", 1) else np.tril(ones, offset), "bool", hint="mask")
+    zero = emit.constant(np.zeros((), np.int64), x.dtype, hint="zero")
+    emit.call("SELECT_V2", [kept, emit.read(x), zero], [emit.make(output)], "SelectV2Options")
+
+
 # Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: error below 1.5e-7.
 _ERF_P = 0.3275911
 _ERF = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
@@ -192,6 +221,11 @@ ROWS: dict[str, Row] = {
     "Mod": _mod,
     "Where": _where,
     "Cast": _cast,
+    "CastLike": _cast,
+    "Trilu": _trilu,
+    "IsNaN": composed(_is_nan),
+    "Sinh": composed(_sinh),
+    "Cosh": composed(_cosh),
     "Identity": _identity,
     "Reciprocal": composed(_reciprocal),
     "Tan": composed(_tan),

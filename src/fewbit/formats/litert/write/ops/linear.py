@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from fewbit.formats.litert.write.emit import Emitter
-from fewbit.formats.litert.write.fuse import is_linear
 from fewbit.formats.litert.write.graph import Op, Tensor
 from fewbit.formats.litert.write.layout import Layout, identity
 from fewbit.formats.litert.write.ops.row import Row
@@ -42,7 +41,7 @@ def _fully_connected(emit: Emitter, op: Op, source: tuple[Tensor, Layout], weigh
 
 
 def _matmul(emit: Emitter, op: Op) -> None:
-    if is_linear(op):
+    if op.is_linear:
         _fully_connected(emit, op, (op.need(0), identity(op.need(0).rank)), op.need(1), 1)
         return
     a, b, output = op.need(0), op.need(1), op.outputs[0]

@@ -128,6 +128,10 @@ def _lp_norm(emit: Emitter, op: Op) -> None:
     x = op.need(0)
     if int(op.get("p", 2)) not in (1, 2):
         raise refuse(op, f"p is {op.get('p', 2)}", "use 1 or 2")
+    if op.outputs[0].quant is not None:
+        target = emit.make(op.outputs[0])
+        emit.call("L2_NORMALIZATION", [emit.read(x)], [target], "L2NormOptions", fusedActivationFunction="NONE")
+        return
     layout = emit.layout(x)
     axis = layout.index(axis_of(op, x.rank, -1))
     source = emit.read(x, layout)
@@ -140,6 +144,7 @@ def _lp_norm(emit: Emitter, op: Op) -> None:
     emit.call("SUM", [sizes, emit.integers([axis], "axes")], [norm], "ReducerOptions", keepDims=True)
     if two:
         norm = emit.unary("SQRT", norm, "norm")
+    norm = emit.binary("MAXIMUM", norm, emit.number(float(np.finfo(np.float32).tiny)), "norm")  # 0 / 0 is 0 here
     emit.binary("DIV", source, norm, op.outputs[0].name, emit.make(op.outputs[0], layout))
 
 

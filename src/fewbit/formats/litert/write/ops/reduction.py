@@ -14,6 +14,8 @@ from fewbit.formats.litert.write.ops.row import Row
 
 Step = Callable[[Emitter, int], int]
 
+_OF_BOOL = {"REDUCE_MAX": "REDUCE_ANY", "REDUCE_MIN": "REDUCE_ALL"}
+
 
 def _reduce(builtin: str, before: Step | None = None, after: Step | None = None) -> Row:
     """A row of a reduction of what `before` makes of the numbers; `after` is done to its result."""
@@ -26,12 +28,13 @@ def _reduce(builtin: str, before: Step | None = None, after: Step | None = None)
             return
         layout, kept = _layouts(emit, op, axes)
         index = emit.read(x, layout)
+        called = _OF_BOOL.get(builtin, builtin) if x.dtype == "bool" else builtin
         if before is not None:
             index = before(emit, index)
         target = emit.make(output, kept)
         result = target if after is None else emit.temporary(f"{output.name}_sum", emit.shape(target), output)
         places = emit.integers(sorted(layout.index(axis) for axis in axes), "axes")
-        emit.call(builtin, [index, places], [result], "ReducerOptions", keepDims=bool(op.get("keepdims", 1)))
+        emit.call(called, [index, places], [result], "ReducerOptions", keepDims=bool(op.get("keepdims", 1)))
         if after is not None:
             emit.reshape(after(emit, result), emit.shape(target), target)
 

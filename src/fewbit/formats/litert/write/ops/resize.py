@@ -55,7 +55,8 @@ def _coordinates(op: Op, axis: int, transform: str) -> NDArray[np.float64]:
     if transform == "asymmetric":
         return out / scale
     if transform == "align_corners":
-        return out * (before - 1) / (after - 1) if after > 1 else out * 0.0
+        last = scale * before - 1  # with a size that is not whole, as ONNX Runtime has it
+        return out * (before - 1) / last if after > 1 and last else out * 0.0
     if transform == "pytorch_half_pixel" and after == 1:
         return out * 0.0
     if transform == "half_pixel_symmetric":

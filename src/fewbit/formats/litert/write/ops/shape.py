@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fewbit.formats.litert.write.emit import Emitter
-from fewbit.formats.litert.write.fuse import is_linear
+from fewbit.formats.litert.write.emit import Emitter, refuse
 from fewbit.formats.litert.write.graph import Op, Tensor
 from fewbit.formats.litert.write.layout import after_transpose, channels_last, identity, permuted, reshaped
 from fewbit.formats.litert.write.ops.common import axis_of, common_layout, constant_input
@@ -46,7 +45,7 @@ def _row_order(emit: Emitter, x: Tensor, output: Tensor) -> np.ndarray | None:
         weight = reader.input(1)
         constant = weight is not None and weight.is_constant and weight is not output
         plain = reader.kind == "Gemm" and not reader.get("transA", 0)
-        if not constant or not (plain or is_linear(reader)) or reader.inputs[0] is not output:
+        if not constant or not (plain or reader.is_linear) or reader.inputs[0] is not output:
             return None
         if weight is not None and weight.quant is not None and weight.quant.block:
             return None
@@ -124,6 +123,8 @@ def _depth_to_space(emit: Emitter, op: Op) -> None:
 
 
 def _space_to_depth(emit: Emitter, op: Op) -> None:
+    if op.get("mode", "DCR") != "DCR":
+        raise refuse(op, f"it has mode {op.get('mode', 'DCR')}", "SPACE_TO_DEPTH of LiteRT is mode DCR")
     source = emit.read(op.need(0), channels_last(4))
     target = emit.make(op.outputs[0], channels_last(4))
     emit.call("SPACE_TO_DEPTH", [source], [target], "SpaceToDepthOptions", blockSize=int(op.get("blocksize", 1)))

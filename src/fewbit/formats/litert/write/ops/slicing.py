@@ -165,7 +165,16 @@ def _one_hot(emit: Emitter, op: Op) -> None:
     axis = axis_of(op, output.rank, -1)
     depth = emit.constant(np.array(integer_of(op, 1, "depth")), "int32", hint="depth")
     on, off = (emit.constant(np.array(values[k]), output.dtype, hint="level") for k in (1, 0))
-    inputs = [emit.read(indices), depth, on, off]
+    source = emit.read(indices)
+    if indices.dtype != "int32":
+        cast = emit.temporary("indices", indices.shape, indices, dtype="int32")
+        emit.call("CAST", [source], [cast], "CastOptions", inDataType=indices.dtype, outDataType="int32")
+        source = cast
+    below = emit.temporary("below", indices.shape, indices, dtype="bool")
+    wrapped = emit.temporary("wrapped", indices.shape, indices, dtype="int32")
+    emit.call("LESS", [source, emit.constant(np.array(0), "int32", hint="zero")], [below], "LessOptions")
+    emit.call("SELECT_V2", [below, emit.binary("ADD", source, depth, "wrapped"), source], [wrapped], "SelectV2Options")
+    inputs = [wrapped, depth, on, off]
     place = -1 if axis == output.rank - 1 else axis
     emit.call("ONE_HOT", inputs, [emit.make(output)], "OneHotOptions", axis=place)
 

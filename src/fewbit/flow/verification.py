@@ -1,0 +1,150 @@
+"""Verification of a file that was written: loaded in its runtime, run, compared and timed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from fewbit.data import DataSource
+from fewbit.errors import VerificationError
+from fewbit.flow.common import finite_feed, hub_inputs, synthetic_feed
+from fewbit.flow.formats import Details, ModelFormat
+from fewbit.formats.litert.kinds import is_litert
+from fewbit.graph.hub import Hub
+from fewbit.graph.save import is_large
+from fewbit.measure.compare import OutputComparison
+from fewbit.measure.latency import Latency, interleaved
+from fewbit.plan.plan import Plan
+from fewbit.runtimes.execution import Kernels
+from fewbit.runtimes.onnxruntime import open_session
+from fewbit.runtimes.session import Session
+from fewbit.runtimes.table import Runtime, runtime_of
+from fewbit.runtimes.verify import check_fallbacks, compare_outputs
+
+VERIFY_SAMPLES = 8
+SLOWER = 0.95  # a ratio nearer to 1 is within the noise of a quick look
+RANDOM = "random inputs"
+LEAST_AGREEMENT = 30.0
+"""dB that a runtime keeps of what the plan means, of integers that round otherwise now and then. A file that is wrong keeps
+next to nothing."""
+_TIMING_ROUNDS = 7
+_FLOAT_FORMS = ("float", "storage")
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What the runtime did with the exported model.
+
+    outputs: each output against the float model on a few samples.
+    simulation: each output against what the plan means, simulated, on the same samples; empty where the runtime is that of the
+        simulation.
+    inputs: what these are: `samples`, `synthetic samples`, or `random inputs` where none were given.
+    kernels: what executes. latency: against the float model in the same runtime, a quick look in turns on one thread; `bench`
+        looks longer.
+    """
+
+    runtime: str
+    outputs: Sequence[OutputComparison]
+    kernels: Kernels
+    latency: Latency
+    inputs: str
+    simulation: Sequence[OutputComparison] = ()
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the samples were not real."""
+        return self.inputs != "samples"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "runtime": self.runtime,
+            "inputs": self.inputs,
+            "synthetic_inputs": self.synthetic,
+            "outputs": [o.to_dict() for o in self.outputs],
+            "simulation": [o.to_dict() for o in self.simulation],
+            "kernels": self.kernels.to_dict(),
+            "latency": self.latency.to_dict(),
+        }
+
+
+def details_for(format: ModelFormat, hub: Hub, source: DataSource | None, model: Any, *, keep_names: bool) -> Details:
+    """What the writer of a format is told: the sizes of a sample, and the metadata of the file that the model came from."""
+    metadata: Mapping[str, bytes] = {}
+    if format.name == "litert" and is_litert(model):
+        from fewbit.formats.litert.read.metadata import litert_metadata
+
+        metadata = litert_metadata(model).entries
+    feed = synthetic_feed(hub_inputs(hub)) if source is None else next(iter(source.feeds()))
+    return Details({name: array.shape for name, array in feed.items()}, metadata, keep_names)
+
+
+def verified(
+    hub: Hub,
+    plan: Plan,
+    format: ModelFormat,
+    lowered: ir.Model,
+    path: Path,
+    source: DataSource | None,
+    details: Details,
+) -> Verification:
+    """Run a file that a plan was written to.
+
+    Raises:
+        VerificationError: the runtime does not do what the plan says.
+    """
+    runtime = runtime_of(path)
+    found = runtime.kernels(path)
+    check_fallbacks(found, _planned_float(plan), runtime.title)
+    float_model: Any = hub.path if is_large(hub.model) and hub.path is not None else hub.model
+    real, quantized = open_session(float_model), runtime.open_session(path)
+    inputs = hub_inputs(hub)
+    feeds: list[Mapping[str, NDArray[np.generic]]]
+    feeds = [finite_feed(inputs, real)] if source is None else list(islice(source.feeds(), VERIFY_SAMPLES))
+    outputs = compare_outputs(real, quantized, feeds)
+    simulation: list[OutputComparison] = []
+    baseline: Session = real
+    if format.simulate is not None:
+        simulation = compare_outputs(format.session(lowered), quantized, feeds)
+        _check_simulation(simulation, runtime)
+        baseline = _float_in(format, runtime, hub, path, details)
+    runs = {"float": baseline.timed(feeds[0]), "quantized": quantized.timed(feeds[0])}
+    latency = interleaved(runs, rounds=_TIMING_ROUNDS)[1]
+    kind = RANDOM if source is None else "samples" if source.synthetic is None else "synthetic samples"
+    return Verification(f"{runtime.name} {runtime.version()}", outputs, found, latency, kind, simulation)
+
+
+def _planned_float(plan: Plan) -> Counter[str]:
+    """How many nodes of each op the plan leaves in float."""
+    wide = any(site.spec is not None and site.spec.dtype.bits > 8 for site in plan.edges().values())
+    forms = (*_FLOAT_FORMS, "integer") if wide else _FLOAT_FORMS  # kernels for 16-bit activations do not exist
+    planned = Counter(n.op for n in plan.nodes.values() if n.form in forms)
+    # ONNX Runtime executes the multiplication of a balanced float edge as a depthwise convolution when it can.
+    planned["Conv"] += sum(s.balance is not None and s.readers is not None for s in plan.edges().values())
+    return planned
+
+
+def _check_simulation(outputs: Sequence[OutputComparison], runtime: Runtime) -> None:
+    for output in outputs:
+        if output.per_sample and output.sqnr < LEAST_AGREEMENT:
+            raise VerificationError(
+                f"output {output.name} in {runtime.title} keeps {output.sqnr:.1f} dB of what the plan means, where rounding "
+                f"leaves at least {LEAST_AGREEMENT:.0f}: its kernels compute something else; report this model"
+            )
+
+
+def _float_in(format: ModelFormat, runtime: Runtime, hub: Hub, path: Path, details: Details) -> Session:
+    """The float model in the runtime of a quantized one, to be timed beside it."""
+    beside = path.with_name(f"float-{path.name}")
+    try:
+        format.write(hub.clone().model, beside, details)
+        return runtime.open_session(beside)
+    finally:
+        beside.unlink(missing_ok=True)
