@@ -28,6 +28,7 @@ _OPS: dict[str, OpRule] = {
     "Sub": _ELEMENTWISE,
     "Mul": _ELEMENTWISE,
     "GlobalAveragePool": _ELEMENTWISE,
+    "ReduceMean": OpRule(why="an integer kernel was seen for means of whole images alone (GlobalAveragePool)"),
     **dict.fromkeys(
         ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "MaxPool", "Identity"), _MOVES
     ),
@@ -43,10 +44,7 @@ _OPS: dict[str, OpRule] = {
             "HardSwish",
             "HardSigmoid",
             "LeakyRelu",
-            "Elu",
-            "PRelu",
             "AveragePool",
-            "Div",
             "Max",
             "Min",
         ),

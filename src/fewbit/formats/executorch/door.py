@@ -89,8 +89,14 @@ def _lowered(module: GraphModule, examples: tuple[torch.Tensor, ...], ends: str)
             program, partitioner=[xnnpack.XnnpackPartitioner()], constant_methods={ENDS: ends}
         )
         return bytes(edge.to_executorch().buffer)
-    except (RuntimeError, ValueError, TypeError, KeyError, AssertionError, NotImplementedError) as error:
-        raise ModelError(f"ExecuTorch cannot lower the model: {one_line(error)}") from error
+    except Exception as error:  # its passes raise nothing narrower
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise ModelError(
+            f"ExecuTorch cannot lower the model: {one_line(error)[:200]} ({type(cause).__name__}: {one_line(cause)[:200]}); "
+            f"leave out what it names, or report this model"
+        ) from error
 
 
 def _examples(hub: Hub) -> tuple[torch.Tensor, ...]:

@@ -11,6 +11,7 @@ Operators of the domain `fewbit.executorch` are made by `fewbit.formats.executor
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate
 from typing import Any
 
@@ -25,6 +26,8 @@ from fewbit.torchgraph.ops.indexing import split_sizes
 
 DOMAIN = "fewbit.executorch"
 LOW, HIGH = -128, 127
+
+_ROOT = math.sqrt(2 / math.pi)
 
 _QUANTIZED: Any = torch.ops.quantized_decomposed
 
@@ -67,10 +70,24 @@ def _matmul(node: Node, a: Tensor, b: Tensor) -> Tensor:
     return product.reshape(*a.shape[:-1], b.shape[-1])
 
 
+def _reshaped(node: Node, x: Tensor, *axes: Host) -> Tensor:
+    """Squeeze and Unsqueeze as the reshape that they are, which XNNPACK has for any number of axes."""
+    return x.reshape(TORCH_ROWS[node.op].run(node, x, *axes).shape)
+
+
 def _split(node: Node, x: Tensor, sizes: Host | None = None) -> tuple[Tensor, ...]:
     """Slices, which XNNPACK has, in place of a split, which it has not."""
     parts = split_sizes(node, x.shape, sizes)
     return tuple(x.narrow(node["axis"], end - size, size) for size, end in zip(parts, accumulate(parts), strict=True))
+
+
+def _gelu(node: Node, x: Tensor) -> Tensor:
+    """The form with tanh is spelled out: XNNPACK computes the exact function for both."""
+    if node["approximate"] != "tanh":
+        return functional.gelu(x)
+    return (
+        0.5 * x * (1 + torch.tanh(_ROOT * (x + 0.044715 * x * x * x)))
+    )  # the constant is of the operator's definition
 
 
 def _clip(node: Node, x: Tensor, low: Value = None, high: Value = None) -> Tensor:
@@ -88,6 +105,8 @@ ROWS: dict[str, Row] = {
     f"{DOMAIN}.Linear": Row(_linear),
     f"{DOMAIN}.DynamicLinear": Row(_dynamic_linear),
     "MatMul": Row(_matmul),
+    **dict.fromkeys(("Squeeze", "Unsqueeze"), Row(_reshaped, host=(1,))),
     "Split": Row(_split, host=(1,)),
+    "Gelu": Row(_gelu),
     "Clip": Row(_clip, either=(1, 2)),
 }

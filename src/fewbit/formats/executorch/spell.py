@@ -39,7 +39,6 @@ _BOUNDS = {"Pad": (2,), "Clip": (1, 2)}
 
 _FUNCTIONS = {
     "gelu": ("Gelu", {"approximate": "none"}),
-    "gelu_tanh": ("Gelu", {"approximate": "tanh"}),
     "hard_swish": ("HardSwish", {}),
 }
 """Functions in any spelling for which XNNPACK has a kernel -> ONNX's operator and attributes."""
