@@ -67,7 +67,7 @@ def _write_onnx(model: ir.Model, path: Path, details: Details) -> tuple[str, ...
 def _write_litert(model: ir.Model, path: Path, details: Details) -> tuple[str, ...]:
     from fewbit.formats.litert.write import convert
 
-    written = convert(model, shapes=_open_sizes(model, details), metadata=details.metadata)
+    written = convert(model, shapes=_open_sizes(model, details, first=1), metadata=details.metadata)
     with atomic_files(path) as (file,):
         file.write(written.data)
     return written.notes
@@ -76,15 +76,15 @@ def _write_litert(model: ir.Model, path: Path, details: Details) -> tuple[str, .
 def _write_executorch(model: ir.Model, path: Path, details: Details) -> tuple[str, ...]:
     from fewbit.formats.executorch.door import convert
 
-    written = convert(model, shapes=_open_sizes(model, details))
+    written = convert(model, shapes=_open_sizes(model, details, first=0))
     with atomic_files(path) as (file,):
         file.write(written.data)
     return written.notes
 
 
-def _open_sizes(model: ir.Model, details: Details) -> dict[str, Sequence[int]]:
-    """Sizes of the inputs that have an open one besides the first: they are those of the sample."""
-    inputs = [info for info in Hub(model).inputs if any(not isinstance(n, int) for n in (info.shape or ())[1:])]
+def _open_sizes(model: ir.Model, details: Details, first: int) -> dict[str, Sequence[int]]:
+    """Sizes, those of the sample, of the inputs that have an open one from the axis `first` on."""
+    inputs = [info for info in Hub(model).inputs if any(not isinstance(n, int) for n in (info.shape or ())[first:])]
     return {info.name: details.shapes[info.name] for info in inputs if info.name in details.shapes}
 
 

@@ -20,6 +20,7 @@ from fewbit.formats.executorch.spell import spell
 from fewbit.formats.litert.write.prepare import fix_inputs
 from fewbit.graph.hub import Hub, shape_of
 from fewbit.graph.load import load
+from fewbit.graph.rules import fold_constants
 from fewbit.graph.shapes import infer_shapes
 from fewbit.runtimes.executorch import ENDS, PURPOSE
 from fewbit.runtimes.session import one_line
@@ -71,6 +72,7 @@ def convert(
             value.shape = None  # sizes that depend on the inputs are found anew
     infer_shapes(hub.model)
     hub = load(hub)
+    fold_constants.apply(hub, always=True)  # XNNPACK wants weights that are constants
     ends = {"inputs": [info.name for info in hub.inputs], "outputs": [info.name for info in hub.outputs]}
     notes = spell(hub, dynamic=dynamic)
     module = to_torch(hub, trainable=False, rows=ROWS).eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -11,13 +12,11 @@ from numpy.typing import NDArray
 from fewbit.formats.executorch.rows import DOMAIN
 from fewbit.formats.executorch.stored import Stored, bits_of
 from fewbit.graph.edit import add_constant, detach, integer, is_op, real
-from fewbit.graph.facts import bias_add, bias_index, only_consumer
+from fewbit.graph.facts import bias_add, bias_index, clip_bounds, only_consumer
 from fewbit.graph.hub import Hub, constant_array
 
 OFFSETS = {ir.DataType.INT8: 0, ir.DataType.UINT8: 128}
 """Types of activations, and what is subtracted to make int8 of their integers."""
-
-_RELUS = ("Relu", "Clip")
 
 
 class Products:
@@ -193,9 +192,15 @@ def _is_plain(node: ir.Node) -> bool:
 def _to_integers(value: ir.Value) -> bool:
     """Whether a product is read by one quantizer to 8 bits alone, perhaps behind a Relu or Clip."""
     reader = only_consumer(value)
-    if reader is not None and is_op(reader, *_RELUS):
+    if reader is not None and _is_fused(reader):
         reader = only_consumer(reader.outputs[0])
     return reader is not None and is_op(reader, "QuantizeLinear") and eight_bits(reader) is not None
+
+
+def _is_fused(node: ir.Node) -> bool:
+    """Whether a node is relu or hardtanh in the file, which kernels do on the way."""
+    bounds = clip_bounds(node) if is_op(node, "Clip") else None
+    return is_op(node, "Relu") or bounds == (0, math.inf) or (bounds is not None and not any(map(math.isinf, bounds)))
 
 
 def eight_bits(node: ir.Node) -> tuple[float, int] | None:

@@ -15,6 +15,7 @@ import math
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.ao.quantization.fx import _decomposed  # noqa: F401  (registers the operators)
@@ -91,8 +92,10 @@ def _gelu(node: Node, x: Tensor) -> Tensor:
 
 
 def _clip(node: Node, x: Tensor, low: Value = None, high: Value = None) -> Tensor:
-    """Two constant bounds as hardtanh, the only form of a Clip that XNNPACK's partitioner fuses into a product."""
+    """Two constant bounds as hardtanh, and 0 alone as relu: the forms that XNNPACK's partitioner fuses into a product."""
     bounds: list[Any] = [low, high]
+    if high is None and isinstance(low, np.ndarray) and low.item() == 0:
+        return torch.relu(x)
     if x.is_floating_point() and not any(b is None or isinstance(b, Tensor) for b in bounds):
         return functional.hardtanh(x, float(bounds[0].item()), float(bounds[1].item()))
     return TORCH_ROWS["Clip"].run(node, x, low, high)
