@@ -82,6 +82,32 @@ def test_integers_beside_float() -> None:
     assert any("its output is not quantized" in note for note in result.notes)
 
 
+def test_a_weight_that_one_of_its_readers_needs_in_float() -> None:
+    """And Clips of all kinds: XNNPACK's partitioner fuses some into a convolution, and others leave it in float."""
+    random = np.random.default_rng(0)
+    clips = {
+        "relu": ["zero"],
+        "open": ["low"],
+        "infinite": ["zero", "most"],
+        "below": ["", "low"],
+        "both": ["low", "six"],
+    }
+    nodes_ = []
+    for name, bounds in clips.items():
+        nodes_ += [node("Conv", ["x", "w"], [f"c_{name}"]), node("Clip", [f"c_{name}", *bounds], [name])]
+    constants = {"zero": 0.0, "low": -1.0, "six": 6.0, "most": np.inf}
+    arrays = {"w": random.normal(size=(4, 3, 3, 3)).astype(np.float32)}
+    arrays |= {name: np.float32(number) for name, number in constants.items()}
+    float_form = model(nodes_, ["x:f[1,3,8,8]"], [f"{n}:f" for n in clips], arrays, opset=20, ir_version=10)
+    feed = feed_of(float_form)
+    form = quantized(float_form, feed)
+    result = written(form)
+    assert min(agreement(form, result.data, feed).values()) >= INTEGER
+    counts = nodes(result.data)
+    assert counts["Conv2d int8 · int8"] == 3 and counts["Conv2d float32 · float32"] == 2
+    assert len(result.notes) == 2
+
+
 def test_numbers_of_sixteen_bits_are_computed_in_float() -> None:
     float_form = mlp()
     feed = feed_of(float_form)
@@ -118,7 +144,7 @@ def test_ends_of_integers() -> None:
         end.append(made)
     feed = {names[0]: np.random.default_rng(0).integers(0, 256, (3, 24)).astype(np.uint8)}
     data = written(form).data
-    assert agreement(form, data, feed)[names[1]] >= 40.0  # one tie of 72 numbers is 49
+    assert agreement(form, data, feed)[names[1]] >= INTEGER
     assert nodes(data)["FullyConnected int8 · int8"] == 3
 
 

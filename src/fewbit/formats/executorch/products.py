@@ -70,7 +70,7 @@ class Products:
         if x is None or weight is None:
             return None
         array = self.stored[weight].integers if weight in self.stored else constant_array(weight)
-        if array is None or array.ndim != 2 or not _is_plain(node) or x.dtype != ir.DataType.FLOAT:
+        if array is None or array.ndim != 2 or not _is_plain(node) or x.dtype not in _FLOATS:
             return None
         add = bias_add(node) if node.op_type == "MatMul" else None
         bias = node.inputs[2] if len(node.inputs) > 2 else None
@@ -117,8 +117,10 @@ class Products:
                 self._note(node, "its output is not quantized, or read by others than one quantizer")
                 return "Linear", None
             value = self._channels(weight, 0, 8, turn)
-        elif not self.dynamic:
-            self._note(node, "its activation is float")
+        elif not self.dynamic or _is_dequantized(x):
+            self._note(
+                node, "its activation is float" if not self.dynamic else "its activation has integers of its own"
+            )
             return "Linear", None
         else:
             value = self._groups(weight, stored, turn) or self._channels(weight, 0, bits_of(stored.centred()), turn)
@@ -183,6 +185,9 @@ _UNFIT = (
 )
 
 
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+
+
 def _is_plain(node: ir.Node) -> bool:
     if node.op_type == "MatMul":
         return True
@@ -197,10 +202,16 @@ def _to_integers(value: ir.Value) -> bool:
     return reader is not None and is_op(reader, "QuantizeLinear") and eight_bits(reader) is not None
 
 
+def _is_dequantized(value: ir.Value) -> bool:
+    """Whether a value is integers that no kernel takes, of 16 bits: they are not to be rounded to 8."""
+    producer = value.producer()
+    return producer is not None and producer.op_type == "DequantizeLinear"
+
+
 def _is_fused(node: ir.Node) -> bool:
     """Whether a node is relu or hardtanh in the file, which kernels do on the way."""
-    bounds = clip_bounds(node) if is_op(node, "Clip") else None
-    return is_op(node, "Relu") or bounds == (0, math.inf) or (bounds is not None and not any(map(math.isinf, bounds)))
+    bounds = clip_bounds(node)
+    return bounds is not None and (bounds == (0, math.inf) or not any(map(math.isinf, bounds)))
 
 
 def eight_bits(node: ir.Node) -> tuple[float, int] | None:

@@ -95,7 +95,9 @@ class _Speller:
             if stored is not None:
                 self.stored[node.outputs[0]] = stored
                 if node.inputs[0].dtype == ir.DataType.INT32:  # type: ignore[union-attr]
-                    self._expand(node.outputs[0])  # XNNPACK finds the integers of a bias by itself, at the same scale
+                    # A bias: XNNPACK finds its integers by itself, at the same scale.
+                    for reader, index in list(node.outputs[0].uses()):
+                        reader.replace_input_with(index, self._expand(node.outputs[0]))
         for node in nodes:
             if node.outputs and node.outputs[0] in self.stored:
                 continue
@@ -115,8 +117,6 @@ class _Speller:
                 producer = output.producer()
                 assert producer is not None
                 _take_over(self.hub, output, self._dequantized(self.real[output], producer))
-            elif output in self.stored:
-                _take_over(self.hub, output, self._expand(output))
         RemoveUnusedNodesPass()(self.hub.model)
 
     def _quantize(self, node: ir.Node) -> bool:
@@ -149,9 +149,13 @@ class _Speller:
         source, output = node.inputs[0], node.outputs[0]
         made = self.integers.get(source) if source is not None else None
         parameters = eight_bits(node)
-        if made is None or parameters is None:
+        if parameters is None or source is None or (made is None and not source.is_graph_input()):
             return False
         scale, zero_point = parameters
+        if made is None:  # an input of integers: real numbers, and from there on the same integers as int8
+            (value,) = self._call("DequantizeLinear", node.inputs, node)
+            self.real[output] = self._quantized(value, scale, zero_point, node)
+            return True
         if not made.same(scale, zero_point):
             # The same integers at another scale: real numbers are multiplied, and quantized to the same integers.
             (value,) = self._call("Mul", [self._dequantized(made, node), self._number(scale / made.scale)], node)
@@ -244,11 +248,9 @@ class _Speller:
         return self._dequantized(self.real[value], reader) if value in self.real else value
 
     def _expand(self, value: ir.Value) -> ir.Value:
-        """A stored constant as float, for all that read it."""
+        """A stored constant as float."""
         if value not in self.expanded:
             self.expanded[value] = add_constant(self.hub, self.stored[value].real(), f"{value.name}_float")
-        for reader, index in list(value.uses()):
-            reader.replace_input_with(index, self.expanded[value])
         return self.expanded[value]
 
     def _quantized(self, value: ir.Value, scale: float, zero_point: int, before: ir.Node) -> Integers:
