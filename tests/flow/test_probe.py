@@ -182,3 +182,25 @@ def test_rounding_that_differs_is_found_out() -> None:
 def test_a_runtime_that_is_not_here_is_refused() -> None:
     with pytest.raises(RecipeError, match="runs in tpu, which cannot be probed"):
         probe(replace(lying(), runtime="tpu"))
+
+
+class TestLiteRt:
+    @pytest.fixture(autouse=True)
+    def _installed(self) -> None:
+        pytest.importorskip("ai_edge_litert")
+
+    def test_all_that_the_target_says_is_so(self) -> None:
+        result = probe("litert-cpu")
+        assert [p for p in result.probes if not p.ok] == []
+        assert result.runtime.startswith("litert ") and len(result.probes) > 50
+
+    def test_what_is_not_so_is_found(self) -> None:
+        """Activations that are unsigned, and integers of a softmax that is not listed."""
+        target = replace(
+            TARGETS["litert-cpu"],
+            ops={"Conv": OpRule(("integer",), (UINT8,), (INT8,)), "Softmax": OpRule(("integer",), (INT8,))},
+            fused_activations=(),
+        )
+        found = {p.op: p for p in probe(target).probes}
+        assert not found["Conv"].ok and "nothing to quantize" in found["Conv"].why
+        assert not found["Softmax"].ok and "no tiny model" in found["Softmax"].why

@@ -8,30 +8,44 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from fewbit.flow.formats import FORMATS, Details
 from fewbit.formats.onnx.lower import lower
 from fewbit.graph.hub import Hub
 from fewbit.graph.info import TensorInfo
 from fewbit.graph.load import load
 from fewbit.graph.save import save
 from fewbit.plan.plan import Plan
-from fewbit.runtimes.onnxruntime import OrtSession, open_session
+from fewbit.runtimes.onnxruntime import open_session
+from fewbit.runtimes.session import Session
+from fewbit.runtimes.table import open_model
 from fewbit.testing.formats import FormatContract
 from tests.models import Builder
+
+
+def two_inputs() -> Builder:
+    """Two inputs, a residual addition, a concatenation, and outputs made by an integer and by a float node."""
+    b = Builder()
+    x = b.node("Relu", [b.node("Conv", ["x", b.weight(8, 3, 3, 3), b.weight(8)], pads=[1, 1, 1, 1])])
+    z = b.node("Conv", ["z", b.weight(8, 3, 1, 1), b.weight(8)])
+    x = b.node("Concat", [b.node("Add", [x, z]), z], axis=1)
+    x = b.node("Conv", [x, b.weight(4, 16, 1, 1)], "map")
+    x = b.node("Flatten", [b.node("GlobalAveragePool", [x])])
+    b.node("Softmax", [b.node("Gemm", [x, b.weight(4, 5), b.weight(5)])], "shares", axis=-1)
+    return b
+
+
+def stored() -> Builder:
+    b = Builder()
+    x = b.node("Relu", [b.node("Conv", ["x", b.weight(32, 3, 3, 3)])])
+    b.node("Conv", [x, b.weight(4, 32, 3, 3), b.weight(4)], "y")
+    return b
 
 
 class TestOnnx(FormatContract):
     @pytest.fixture
     def model(self, tmp_path: Path) -> Path:
-        """Two inputs, a residual addition, a concatenation, and outputs made by an integer and by a float node."""
-        b = Builder()
-        x = b.node("Relu", [b.node("Conv", ["x", b.weight(8, 3, 3, 3), b.weight(8)], pads=[1, 1, 1, 1])])
-        z = b.node("Conv", ["z", b.weight(8, 3, 1, 1), b.weight(8)])
-        x = b.node("Concat", [b.node("Add", [x, z]), z], axis=1)
-        x = b.node("Conv", [x, b.weight(4, 16, 1, 1)], "map")
-        x = b.node("Flatten", [b.node("GlobalAveragePool", [x])])
-        b.node("Softmax", [b.node("Gemm", [x, b.weight(4, 5), b.weight(5)])], "shares", axis=-1)
         sizes = ("N", 3, 6, 6)
-        return b.save(tmp_path / "m.onnx", {"x": sizes, "z": sizes}, ["map", "shares"])
+        return two_inputs().save(tmp_path / "m.onnx", {"x": sizes, "z": sizes}, ["map", "shares"])
 
     def feeds(self) -> list[dict[str, np.ndarray]]:
         random = np.random.default_rng(0)
@@ -43,7 +57,7 @@ class TestOnnx(FormatContract):
     def write(self, lowered: ir.Model, path: Path) -> None:
         save(lowered, path, compact=True)
 
-    def open(self, path: Path) -> OrtSession:
+    def open(self, path: Path) -> Session:
         return open_session(path)
 
     def interface(self, path: Path) -> tuple[list[TensorInfo], list[TensorInfo]]:
@@ -63,7 +77,41 @@ class TestOnnxStored(TestOnnx):
 
     @pytest.fixture
     def model(self, tmp_path: Path) -> Path:
-        b = Builder()
-        x = b.node("Relu", [b.node("Conv", ["x", b.weight(32, 3, 3, 3)])])
-        b.node("Conv", [x, b.weight(4, 32, 3, 3), b.weight(4)], "y")
-        return b.save(tmp_path / "m.onnx", {"x": ("N", 3, 6, 6)}, ["y"])
+        return stored().save(tmp_path / "m.onnx", {"x": ("N", 3, 6, 6)}, ["y"])
+
+
+class TestLiteRt(TestOnnx):
+    """The same network with fixed sizes, which a LiteRT file has."""
+
+    target = "litert-cpu"
+    suffix = ".tflite"
+
+    @pytest.fixture
+    def model(self, tmp_path: Path) -> Path:
+        pytest.importorskip("ai_edge_litert")
+        b = two_inputs()
+        return b.save(tmp_path / "m.onnx", {"x": (1, 3, 6, 6), "z": (1, 3, 6, 6)}, ["map", "shares"])
+
+    def lower(self, hub: Hub, plan: Plan) -> ir.Model:
+        return FORMATS["litert"].lower(hub, plan)
+
+    def write(self, lowered: ir.Model, path: Path) -> None:
+        assert FORMATS["litert"].write(lowered, path, Details()) == ()
+
+    def open(self, path: Path) -> Session:
+        return open_model(path)
+
+    def interface(self, path: Path) -> tuple[list[TensorInfo], list[TensorInfo]]:
+        from fewbit.formats.litert.read.door import read_litert
+
+        hub = Hub(read_litert(path).model)
+        return hub.inputs, hub.outputs
+
+
+class TestLiteRtStored(TestLiteRt):
+    recipe = "int8-weights"
+
+    @pytest.fixture
+    def model(self, tmp_path: Path) -> Path:
+        pytest.importorskip("ai_edge_litert")
+        return stored().save(tmp_path / "m.onnx", {"x": (1, 3, 6, 6)}, ["y"])

@@ -19,6 +19,19 @@ class TestOrtCpuVnni(TargetContract):
     target = TARGETS["ort-cpu-vnni"]
 
 
+class TestLiteRtCpu(TargetContract):
+    target = TARGETS["litert-cpu"]
+
+    def test_kernels_with_a_scale_of_their_own_are_those_of_the_format(self) -> None:
+        from fewbit.formats.litert.rules import KERNELS
+
+        for op, rule in self.target.ops.items():
+            kernel = KERNELS.get(op)
+            known = {} if kernel is None else dict(kernel.fixed)
+            if "integer" in rule.forms:
+                assert {str(dtype): numbers for dtype, numbers in rule.fixed.items()} == known, op
+
+
 class TestExecuTorchXnnpack(TargetContract):
     target = TARGETS["executorch-xnnpack"]
 

@@ -25,12 +25,13 @@ from fewbit.targets import Target
 class Details:
     """What a writer may need besides the model.
 
-    shapes: input → sizes, of a sample. metadata: name → bytes, of the file that the model came from. keep_names: whether inner
-        nodes and values keep their names.
+    shapes: input → sizes, of a sample. metadata: name → bytes, of the file that the model came from. dynamic: the nodes whose
+        activations are quantized as they run. keep_names: whether inner nodes and values keep their names.
     """
 
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     metadata: Mapping[str, bytes] = field(default_factory=dict)
+    dynamic: frozenset[str] = frozenset()
     keep_names: bool = False
 
 
@@ -67,7 +68,9 @@ def _write_onnx(model: ir.Model, path: Path, details: Details) -> tuple[str, ...
 def _write_litert(model: ir.Model, path: Path, details: Details) -> tuple[str, ...]:
     from fewbit.formats.litert.write import convert
 
-    written = convert(model, shapes=_open_sizes(model, details, first=1), metadata=details.metadata)
+    written = convert(
+        model, shapes=_open_sizes(model, details, first=1), metadata=details.metadata, hybrid=details.dynamic
+    )
     with atomic_files(path) as (file,):
         file.write(written.data)
     return written.notes
@@ -76,7 +79,7 @@ def _write_litert(model: ir.Model, path: Path, details: Details) -> tuple[str, .
 def _write_executorch(model: ir.Model, path: Path, details: Details) -> tuple[str, ...]:
     from fewbit.formats.executorch.door import convert
 
-    written = convert(model, shapes=_open_sizes(model, details, first=0))
+    written = convert(model, shapes=_open_sizes(model, details, first=0), dynamic=details.dynamic)
     with atomic_files(path) as (file,):
         file.write(written.data)
     return written.notes

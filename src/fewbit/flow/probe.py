@@ -16,6 +16,7 @@ from typing import Any
 
 from fewbit.errors import FewbitError, RecipeError
 from fewbit.flow.common import target_for
+from fewbit.flow.formats import format_of
 from fewbit.flow.probe_models import same_weights, tiny_feeds, tiny_model
 from fewbit.flow.quantize import quantize
 from fewbit.flow.repair import DEFAULT_MIN_SQNR
@@ -26,7 +27,8 @@ from fewbit.progress import SILENT, Progress
 from fewbit.runtimes import onnxruntime
 from fewbit.runtimes.accumulators import DEPTHWISE, KERNELS, exact_bits, exact_in_pairs, rounding
 from fewbit.runtimes.cpu import cpu_features
-from fewbit.runtimes.verify import Kernels, compare_outputs, kernels
+from fewbit.runtimes.table import RUNTIMES, open_model, runtime_of
+from fewbit.runtimes.verify import Kernels, compare_outputs
 from fewbit.spec import DType
 from fewbit.targets import Form, Target
 
@@ -64,8 +66,8 @@ class _Claim:
         dtypes = "·".join(str(dtype) for dtype in (self.activation, self.weight.get("dtype")) if dtype is not None)
         book = f" {self.weight['codebook']}" if self.weight.get("codebook") else ""
         group = f" in {self.weight['group_size']}s" if self.weight.get("granularity") == "group" else ""
-        what = "in float" if self.wide else _CLAIMS[self.form]
-        return f"{dtypes}{book}{group} {what}"
+        in_float = self.wide and self.activation is not None and self.activation.kind == "uint"
+        return f"{dtypes}{book}{group} {'in float' if in_float else _CLAIMS[self.form]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,22 +119,25 @@ def probe(target: str | Target = "ort-cpu", *, progress: Progress = SILENT) -> P
         RecipeError: no such target, or one whose runtime is not on this machine.
     """
     chosen = target_for(target)
-    if chosen.runtime != onnxruntime.NAME:
-        raise RecipeError(
-            f"target {chosen.name} runs in {chosen.runtime}, which cannot be probed; {onnxruntime.NAME} can"
-        )
-    claims = list(_claims(chosen))
+    runtime = next((r for r in RUNTIMES if r.name == chosen.runtime), None)
+    if runtime is None:
+        there = " and ".join(r.name for r in RUNTIMES)
+        raise RecipeError(f"target {chosen.name} runs in {chosen.runtime}, which cannot be probed; {there} can")
+    version, claims = runtime.version(), list(_claims(chosen))
+    # Other runtimes multiply integers in 32 bits; what they round is compared number by number where files are verified.
+    kernels = KERNELS if runtime.name == onnxruntime.NAME else ()
     probes = []
-    with progress.task("probing", len(claims) + len(KERNELS) + 1) as advance:
+    with progress.task("probing", len(claims) + len(kernels) + 1) as advance:
         for claim in claims:
             probes.append(_kernel(chosen, claim))
             advance(1)
-        for kernel in KERNELS:
+        for kernel in kernels:
             probes += _widths(chosen, kernel)
             advance(1)
-        probes.append(_rounding(chosen))
+        if kernels:
+            probes.append(_rounding(chosen))
         advance(1)
-    return ProbeResult(chosen.name, f"onnxruntime {onnxruntime.version()}", cpu_features().name, probes)
+    return ProbeResult(chosen.name, f"{runtime.name} {version}", cpu_features().name, probes)
 
 
 def _claims(target: Target) -> Iterator[_Claim]:
@@ -153,8 +158,14 @@ def _claims(target: Target) -> Iterator[_Claim]:
     stores = [op for op, rule in target.ops.items() if "storage" in rule.forms and op not in _EXPANDING]
     for op in stores[:1]:
         for weight in _weights_of("storage") + _weights_of("weights"):
-            if weight["dtype"] not in target.rule(op).weights:
+            if weight["dtype"] not in target.rule(op).weights and _holds(target, weight):
                 yield _Claim(op, "storage", None, weight)
+
+
+def _holds(target: Target, weight: Mapping[str, Any]) -> bool:
+    """Whether a file of the target can store weights of this setting."""
+    plain = weight.get("codebook") is None and weight.get("symmetric", True) and weight.get("granularity") != "group"
+    return target.stores is None or (plain and weight["dtype"] in target.stores)
 
 
 def _weights_of(compute: Compute) -> list[dict[str, Any]]:
@@ -181,22 +192,23 @@ def _kernel(target: Target, claim: _Claim) -> Probe:
     feeds = tiny_feeds(model, _SAMPLES)
     given = None if form in _FLOAT_ACTIVATIONS else feeds  # which would move the weights and the biases
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tiny.onnx"
+        path = Path(folder) / f"tiny{format_of(target).suffix}"
         try:
             made = quantize(
                 model, given, Recipe("probe", (rule,)), target, path, effort="fast", min_sqnr=0, verify=False
             )
-            found = kernels(path)
+            found = runtime_of(path).kernels(path)
             if form in _FLOAT_ACTIVATIONS:
                 real = onnxruntime.open_session(same_weights(model, made.plan))
             else:
                 real = onnxruntime.open_session(model.SerializeToString())
-            sqnr = min(output.sqnr for output in compare_outputs(real, onnxruntime.open_session(path), feeds))
+            sqnr = min(output.sqnr for output in compare_outputs(real, open_model(path), feeds))
         except FewbitError as error:
             return told("an error", str(error))
     if op == "Identity" and all(node.op != op for node in made.plan.nodes.values()):
         return told("gone when the model is loaded", "", sqnr)
-    why = _planned(made.plan, op, form) or _executed(found, claim, len(model.graph.output))
+    executed = _executed if target.runtime == onnxruntime.NAME else _executed_by_name
+    why = _planned(made.plan, op, form) or executed(found, claim, len(model.graph.output))
     if not why and form in _FLOAT_ACTIVATIONS and made.bytes >= made.float_bytes:
         why = f"the file has {made.bytes} bytes, the float weights {made.float_bytes}"
     least = _SAME_WEIGHTS_MIN_SQNR if form in _FLOAT_ACTIVATIONS else DEFAULT_MIN_SQNR
@@ -261,6 +273,24 @@ def _executed(found: Kernels, claim: _Claim, outputs: int) -> str:
     if quantize_ > 1 or dequantize > outputs:  # one input is quantized and the outputs are dequantized
         return f"integers are converted on the way: QuantizeLinear {quantize_}, DequantizeLinear {dequantize}"
     return f"{op} runs in float" if form in ("integer", "absorbed") and found.other.get(op) else ""
+
+
+def _executed_by_name(found: Kernels, claim: _Claim, outputs: int) -> str:
+    """The same for a runtime that names its operators alike, whatever they compute with, and tells of their dtypes."""
+    heavy = ", ".join(found.float_heavy)
+    if claim.form == "storage":
+        return (
+            "an integer kernel runs" if found.integer else "" if heavy or found.other else f"no float {claim.op} runs"
+        )
+    if heavy:
+        return f"{heavy} runs in float"
+    if claim.form == "dynamic":
+        return "" if found.integer else "no integer kernel runs"
+    made, read = found.conversions.get("QUANTIZE", 0), found.conversions.get("DEQUANTIZE", 0)
+    requantizes = claim.op == "Concat" and claim.form == "integer"  # its inputs have scales of their own
+    if (made > 1 or read > outputs) and not requantizes:
+        return f"integers are converted on the way: QUANTIZE {made}, DEQUANTIZE {read}"
+    return ""
 
 
 def _widths(target: Target, kernel: str) -> Iterator[Probe]:

@@ -27,6 +27,8 @@ _OPSET = 17
 # Most ops stand between two convolutions, so that integers come in and are read. `h` is what the op makes of `a`.
 _BETWEEN = {
     "Sigmoid": "h = Sigmoid(a)",
+    "Tanh": "h = Tanh(a)",
+    "ReduceMean": "h = ReduceMean<axes=[2,3]>(a)",
     "LeakyRelu": "h = LeakyRelu<alpha=0.1>(a)",
     "HardSigmoid": "g = HardSigmoid<alpha=0.2, beta=0.5>(a) h = Mul(a, g)",  # a convolution alone would absorb it
     "HardSwish": "h = HardSwish(a)",

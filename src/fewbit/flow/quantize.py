@@ -195,7 +195,7 @@ def finish(
     with _staging(out) as folder:
         format = format_of(target)
         staged = Path(folder) / (Path(out).name if out is not None else f"model{format.suffix}")
-        details = details_for(format, hub, source, model, keep_names=keep_names)
+        details = details_for(format, hub, plan, source, model, keep_names=keep_names)
         written = format.write(exported, staged, details)
         verification = verified(hub, plan, format, exported, staged, source, details) if verify else None
         checked = check(staged)

@@ -41,9 +41,8 @@ def resolve(hub: Hub, recipe: Recipe, target: Target) -> Plan:
 def _as_target_has(setting: Setting, target: Target) -> Setting:
     """A setting with activations of the kind that the target's kernels take, of as many bits."""
     activation = setting.activation
-    dtype = activation.dtype
-    if not dtype.is_integer or dtype.kind == target.activations:
+    if not activation.dtype.is_integer:
         return setting
-    dtype = DType(target.activations, dtype.bits)
+    dtype = DType(target.activations, activation.dtype.bits)
     symmetric = activation.symmetric or (dtype.kind == "int" and dtype.bits > 8)
     return replace(setting, activation=replace(activation, dtype=dtype, symmetric=symmetric))

@@ -126,6 +126,8 @@ def _refuse(hub: Hub, node: ir.Node, form: Form, setting: Setting, target: Targe
         return f"the kernel takes {', '.join(map(str, rule.activations))} activations, not {setting.activation.dtype}"
     if form == "dynamic" and node.op_type == "LSTM":
         return _refuse_lstm(node)
+    if form == "dynamic" and node.op_type == "Conv" and node.attributes.get_int("group", 1) > 1:
+        return "a dynamic integer convolution in groups is slower than float; its weights are stored narrow"
     if node.op_type == "Gemm":
         attributes = node.attributes
         if attributes.get_float("alpha", 1.0) != 1.0 or attributes.get_float("beta", 1.0) != 1.0:

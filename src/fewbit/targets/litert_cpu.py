@@ -15,7 +15,7 @@ _MOVES = OpRule(("passthrough",), (INT8, INT16))
 _ONLY8 = OpRule(("integer",), (INT8,))
 
 _OPS: dict[str, OpRule] = {
-    "Conv": OpRule(("integer", "storage"), (INT8, INT16), _WEIGHTS),
+    "Conv": OpRule(("integer", "dynamic", "storage"), (INT8, INT16), _WEIGHTS),
     "ConvTranspose": OpRule(
         ("storage",), weights=_WEIGHTS, why="its integer kernel was not probed; weights are narrow"
     ),
@@ -64,7 +64,7 @@ _FACTS = (
     "16-bit activations have reference kernels only: 0.04 of the float speed",
     "a product of two activations, a softmax and a normalization stay float: LiteRT's own integer kernels, which XNNPACK does "
     "not take, are slower than float in XNNPACK",
-    "dynamic int8 of a convolution is slower than float, so `int8-dynamic` stores its weights narrow instead",
+    "dynamic int8 of a depthwise convolution is slower than float, so `int8-dynamic` stores its weights narrow instead",
     "weights in `storage` form are expanded when the model is loaded: a smaller file at the float speed",
 )
 

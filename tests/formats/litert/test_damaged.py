@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import resource
 import struct
@@ -191,6 +192,27 @@ def test_many_copies_of_little() -> None:
     wide = [t.op("DEQUANTIZE", [half], (1 << 19,)) for _ in range(1000)]
     t.outputs(*[t.op("ADD", [y, x], t.graph.tensors[y].shape, "AddOptions") for y in (*filled, *wide)])
     assert survives(t.data(), "copies")
+
+
+def test_composites_that_grow() -> None:
+    """Ten calls of ten calls ... of a function are a million operators in a kilobyte."""
+    t = composed()
+    body = t.model.subgraphs[1]
+    call = t.graph.operators[0]
+    for depth in range(2, 8):
+        step = t.api.SubGraphT()
+        step.name, step.inputs, step.outputs = f"depth{depth}".encode(), [0], [10]
+        step.tensors = [body.tensors[0]] * 11
+        step.operators = []
+        for place in range(10):
+            made = copy.copy(call)
+            made.builtinOptions2 = copy.copy(call.builtinOptions2)
+            made.builtinOptions2.decompositionSubgraphIndex = depth - 1
+            made.inputs, made.outputs = np.array([place], np.int32), np.array([place + 1], np.int32)
+            step.operators.append(made)
+        t.model.subgraphs.append(step)
+    call.builtinOptions2.decompositionSubgraphIndex = 7
+    refused(t.data(), "more than 32768 operators or 262144 tensors")
 
 
 def test_an_attribute_that_would_divide_by_zero() -> None:

@@ -67,6 +67,19 @@ def test_one_axis_of_images_stays_channels_first() -> None:
     np.testing.assert_allclose(run_hub(model, feed)[0], run_litert(data, feed)[0], rtol=1e-5, atol=1e-5)
 
 
+def test_a_row_of_pixels_has_its_channels_last() -> None:
+    """What follows works along the last axis, as in a transformer: it would be renumbered for nothing."""
+    t = Tflite()
+    x = t.op(
+        "CONV_2D", [t.input(IMAGE), t.weight(4, 1, 1, 4), t.weight(4)], IMAGE, "Conv2DOptions", strideW=1, strideH=1
+    )
+    x = t.op("RESHAPE", [x, t.constant([1, 48, 4])], (1, 48, 4), "ReshapeOptions")
+    t.op("SOFTMAX", [x], (1, 48, 4), "SoftmaxOptions", beta=1.0)
+    assert [node.op_type for node in read_litert(t.data()).model.graph] == [
+        *("Transpose", "Conv", "Transpose", "Reshape", "Softmax")
+    ]
+
+
 def test_names_of_the_file() -> None:
     model = read_litert(network().data()).model
     assert [v.name for v in model.graph.inputs] == ["image"]
@@ -96,6 +109,7 @@ def test_outputs_that_are_inputs_constants_or_there_twice() -> None:
     data = t.data()
     feed = [np.random.default_rng(0).standard_normal(IMAGE).astype(np.float32)]
     model = read_litert(data).model
+    assert len({v.name for v in model.graph.outputs}) == 5
     for form in (model, load(model).model):
         got = run_hub(form, feed)
         for one, two in zip(got[:4], run_litert(data, feed)[:4], strict=True):

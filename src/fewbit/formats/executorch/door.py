@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 
@@ -41,7 +41,7 @@ class Written:
 
 
 def write_executorch(
-    model: Hub | ir.Model, *, shapes: Mapping[str, Sequence[int]] | None = None, dynamic: bool = True
+    model: Hub | ir.Model, *, shapes: Mapping[str, Sequence[int]] | None = None, dynamic: bool | Collection[str] = True
 ) -> bytes:
     """The bytes of a .pte file that computes what the model does, with XNNPACK where it can.
 
@@ -49,8 +49,8 @@ def write_executorch(
         model: float, or with QuantizeLinear and DequantizeLinear: an operator between the two is an integer kernel where
             XNNPACK has one.
         shapes: input name → sizes. Left out, a first axis of open size is 1; other open sizes have to be given.
-        dynamic: products of a float activation and an integer weight quantize the activation, row by row, as they run.
-            Otherwise such weights become float.
+        dynamic: products of a float activation and an integer weight quantize the activation, row by row, as they run;
+            or the names of the nodes that do. Otherwise such weights become float.
 
     Raises:
         DataError: sizes that are missing or contradict the model.
@@ -62,7 +62,7 @@ def write_executorch(
 
 
 def convert(
-    model: Hub | ir.Model, *, shapes: Mapping[str, Sequence[int]] | None = None, dynamic: bool = True
+    model: Hub | ir.Model, *, shapes: Mapping[str, Sequence[int]] | None = None, dynamic: bool | Collection[str] = True
 ) -> Written:
     """`write_executorch`, with its notes."""
     hub = load(model, normalize=False)

@@ -8,7 +8,7 @@ What has no such form stays as ONNX wrote it, and is computed step by step in fl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,11 +56,12 @@ class Integers:
         return self.scale == scale and self.zero_point == zero_point
 
 
-def spell(hub: Hub, *, dynamic: bool) -> list[str]:
+def spell(hub: Hub, *, dynamic: bool | Collection[str]) -> list[str]:
     """Rewrite the hub, and give notes on what of it computes in float although its weights are integers.
 
     Args:
-        dynamic: products of a float activation and an integer weight quantize the activation as they run.
+        dynamic: products of a float activation and an integer weight quantize the activation as they run; or the names of
+            the nodes that do.
     """
     hub.model.opset_imports[DOMAIN] = 1
     _name_functions(hub)
@@ -79,7 +80,7 @@ def _name_functions(hub: Hub) -> None:
 
 
 class _Speller:
-    def __init__(self, hub: Hub, dynamic: bool) -> None:
+    def __init__(self, hub: Hub, dynamic: bool | Collection[str]) -> None:
         self.hub = hub
         self.integers: dict[ir.Value, Integers] = {}
         self.real: dict[ir.Value, Integers] = {}

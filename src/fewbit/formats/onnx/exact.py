@@ -17,6 +17,7 @@ from fewbit.formats.onnx.emit import Emitter
 from fewbit.graph.hub import Hub, constant_array
 
 _MULTIPLIER_BITS = 20
+_REQUANTIZED = 1 << 8
 _POSITIVE = 1 << 30  # more than any sum of an addition, so that a division rounds down
 
 
@@ -61,6 +62,8 @@ def _rewrite(emit: Emitter, quantize: ir.Node) -> None:
         x = _integers(node.inputs[0])
         if x is not None and x.scale.ndim == 0 and (np.float32(x.scale), x.zero_point) == out:
             result = _pool(emit, node, x)
+    elif node.op_type == "Concat":
+        result = _joined(emit, node, out[0])
     elif node.op_type in ("Add", "Mul", "GlobalAveragePool"):
         operands = [_integers(v) for v in node.inputs]
         before = [v.producer() if v is not None else None for v in node.inputs]
@@ -155,6 +158,24 @@ def _pool(emit: Emitter, node: ir.Node, x: _Integers) -> ir.Value:
     (mean,) = emit.node("Mul", [size, sign], "exact", dtype=ir.DataType.FLOAT)
     zero = emit.scalar(float(x.zero_point))
     return emit.node("Sub", [mean, zero], "exact", dtype=ir.DataType.FLOAT)[0]
+
+
+def _joined(emit: Emitter, node: ir.Node, scale: np.float32) -> ir.Value | None:
+    """Integers of several scales, each brought to one by a multiplier of 8 bits behind the point; halves go up."""
+    parts: list[ir.Value | None] = []
+    for value in node.inputs:
+        x = _integers(value)
+        if x is None or x.scale.ndim:
+            return None
+        part = _centred(emit, x)
+        if np.float32(x.scale) != scale:
+            multiplier = np.rint(np.float32(x.scale / scale) * _REQUANTIZED) / _REQUANTIZED
+            part = _scaled(emit, part, np.asarray(multiplier, np.float32))
+            (part,) = emit.node("Add", [part, emit.scalar(0.5)], "exact", dtype=ir.DataType.FLOAT)
+            (part,) = emit.node("Floor", [part], "exact", dtype=ir.DataType.FLOAT)
+        parts.append(part)
+    axis = node.attributes["axis"].as_int()
+    return emit.node("Concat", parts, "exact", dtype=ir.DataType.FLOAT, axis=axis)[0]
 
 
 def _sum(emit: Emitter, operands: list[_Integers], scale: np.float32) -> ir.Value | None:

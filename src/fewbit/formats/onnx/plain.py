@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from fewbit.errors import PlanError
 from fewbit.formats.onnx.emit import Emitter, View, require
 from fewbit.formats.onnx.weights import integer_bias, integers_of
-from fewbit.graph.facts import bias_add, bias_index
+from fewbit.graph.facts import bias_add, bias_index, clip_bounds
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
 from fewbit.plan.balanced import balanced_bias
-from fewbit.plan.plan import NodePlan, Plan
+from fewbit.plan.plan import NodePlan, Plan, SitePlan
 from fewbit.plan.rewrites import rewritten
 from fewbit.plan.wiring import constant_operand, data_inputs, node_bias, rescale_of
 
@@ -125,7 +125,7 @@ class _Lowering:
         made = names[plan.absorbs].outputs[0] if plan.absorbs else node.outputs[0]
         site = self.plan.sites.get(str(made.name))
         if site is not None and site.readers is None:
-            source = self._last(node, made) if plan.absorbs else made
+            source = self._last(node) if plan.absorbs and _saturates(site, made) else made
             self.views[made] = self.emit.quantize(source, site, made=True)
 
     def _view(self, value: ir.Value) -> View:
@@ -187,9 +187,9 @@ class _Lowering:
         view = View(integers, params.spec.dtype, float(params.scale), int(params.zero_point), True)
         node.replace_input_with(index, self.emit.dequantize(view))
 
-    def _last(self, node: ir.Node, made: ir.Value) -> ir.Value:
-        """The value that is quantized where a node absorbs what follows: a bias is still added, an activation function is
-        what the saturation of the integers does."""
+    def _last(self, node: ir.Node) -> ir.Value:
+        """The value that is quantized where the saturation of the integers is the activation function that a node absorbs: a
+        bias is still added."""
         add = bias_add(node) if node.op_type == "MatMul" else None
         return node.outputs[0] if add is None else add.outputs[0]
 
@@ -214,3 +214,15 @@ class _Lowering:
                 real.name = name
         graph.sort()
         RemoveUnusedNodesPass()(self.hub.model)
+
+
+def _saturates(site: SitePlan, made: ir.Value) -> bool:
+    """Whether the integers of a site end where the activation function that makes its value does."""
+    activation = made.producer()
+    bounds = None if activation is None else clip_bounds(activation)
+    if bounds is None:
+        return True  # a bias is the last that was absorbed
+    params = require(site)
+    ends = [(end - int(params.zero_point)) * float(params.scale) for end in (params.spec.qmin, params.spec.qmax)]
+    slack = float(params.scale) / 2
+    return bounds[0] - slack <= ends[0] and ends[1] <= bounds[1] + slack

@@ -84,3 +84,15 @@ add_case(
     ),
     ranges={1: (9, 9)},
 )
+# Sizes at which ONNX Runtime's own arithmetic reads another pixel.
+for _before, _after, _how in ((14, 2, {}), (8, 47, {"alignCorners": True}), (2, 41, {"halfPixelCenters": True})):
+    add_case(
+        f"RESIZE_NEAREST_NEIGHBOR {_before} to {_after}",
+        lambda t, before=_before, after=_after, how=_how: t.op(
+            "RESIZE_NEAREST_NEIGHBOR",
+            [t.input((1, before, before, 2)), t.constant([after, after])],
+            (1, after, after, 2),
+            "ResizeNearestNeighborOptions",
+            **how,
+        ),
+    )

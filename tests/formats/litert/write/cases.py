@@ -167,6 +167,7 @@ COMPUTING: dict[str, list[Case]] = {
         one("MatMul", "2,4,5", "5", out="f"),
         one("MatMul", "5", "2,5,3", out="f"),
         one("MatMul", "1,4,5", out="f", constants={"w": w(1, 5, 3)}),
+        one("MatMul", "2,1,2,2,4,5", "2,1,2,2,5,3", out="f"),
         Case(
             [node("Transpose", ["b"], ["t"], perm=[0, 2, 1]), node("MatMul", ["a", "t"], ["y"])],
             ["a:f[2,4,5]", "b:f[2,3,5]"],

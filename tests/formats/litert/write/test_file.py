@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -16,7 +17,7 @@ from fewbit.formats.litert.write import convert, write_litert
 from fewbit.formats.litert.write.layout import after_transpose, between, only_ones_move, reshaped
 from fewbit.graph.load import load
 from tests.formats.litert.write import nets
-from tests.formats.litert.write.cases import w
+from tests.formats.litert.write.cases import COMPUTING, Case, w
 from tests.formats.litert.write.cases_moving import CASES
 from tests.formats.litert.write.quantizing import quantized
 from tests.formats.litert.write.running import KINDS, interpreter, kernels, relative, run_file, run_model
@@ -76,6 +77,12 @@ def test_buffers_are_aligned_and_stored_once() -> None:
             assert data[start : start + size] not in seen
             seen.add(data[start : start + size])
     assert data[4:8] == b"TFL3"
+    constants = [
+        (t.buffer, t.type, tuple(t.shape), tuple(t.quantization.scale) if t.quantization is not None else ())
+        for t in parsed(data).subgraphs[0].tensors  # type: ignore[attr-defined]
+        if t.buffer
+    ]
+    assert len(constants) == len(set(constants))
 
 
 def test_signature_and_metadata() -> None:
@@ -236,3 +243,96 @@ def test_a_tied_weight_is_in_the_file_once() -> None:
     assert data.count(table.tobytes()) == 1
     feed = {"x": np.array([[3, 7, 1, 49]])}
     assert relative(run_file(data, feed, "AUTO")["y"], run_model(source, feed)[0]) < 1e-5
+
+
+@pytest.mark.parametrize("build", [nets.cnn, nets.depthwise, nets.transformer])
+def test_integers_come_back_as_they_were(build: Callable[[], onnx.ModelProto]) -> None:
+    """Written, read and written again: the same operators and the same integers."""
+    source = build()
+    feed = sample(source)
+    once = write_litert(load(quantized(source, feed)))
+    twice = write_litert(read_litert(once).model)
+    assert kernels(twice) == kernels(once)
+    for kind in KINDS:
+        assert np.array_equal(run_file(once, feed, kind)["y"], run_file(twice, feed, kind)["y"])
+
+
+def test_narrow_integers_without_a_scale_are_refused() -> None:
+    """The kernels read the scale of every 8-bit tensor; without one the interpreter crashes."""
+    bytes_in = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.INT8, [4])
+    bytes_out = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.INT8, [4])
+    with pytest.raises(ModelError, match=r"int8 without a scale.*cast it to int32"):
+        write_litert(load(model([node("Add", ["x", "x"], ["y"])], [bytes_in], [bytes_out])))
+    moved = write_litert(
+        load(model([node("Gather", ["x", "i"], ["y"])], [bytes_in], [bytes_out], {"i": np.arange(4)[::-1]}))
+    )
+    feed = {"x": np.array([1, -2, 3, -4], np.int8)}
+    assert run_file(moved, feed, "AUTO")["y"].tolist() == [-4, 3, -2, 1]
+
+
+def test_an_activation_has_one_scale() -> None:
+    scales = {"s": np.array([0.1, 0.2], np.float32), "z": np.zeros(2, np.int8)}
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "z"], ["q"], axis=1),
+        node("DequantizeLinear", ["q", "s", "z"], ["y"], axis=1),
+    ]
+    with pytest.raises(ModelError, match="activation 'q' has 2 scales"):
+        write_litert(load(model(nodes, ["x:f[1,2,3]"], ["y:f[1,2,3]"], scales)))
+
+
+def test_an_output_that_the_operator_does_not_have_is_refused() -> None:
+    source = model(
+        [node("LayerNormalization", ["x", "s"], ["y", "m"])], ["x:f[2,4]"], ["y:f[2,4]", "m:f[2,1]"], {"s": w(4)}
+    )
+    with pytest.raises(ModelError, match="mean and deviation are read"):
+        write_litert(load(source))
+    pooled = model([node("MaxPool", ["x"], ["y", "i"], kernel_shape=[2, 2])], ["x:f[1,1,4,4]"], ["y:f", "i:i"])
+    with pytest.raises(ModelError, match="it gives indices"):
+        write_litert(load(pooled))
+
+
+def test_outputs_that_are_inputs_constants_or_each_other() -> None:
+    source = model(
+        [
+            node("Relu", ["x"], ["y"]),
+            node("Identity", ["y"], ["z"]),
+            node("Identity", ["x"], ["v"]),
+            node("Transpose", ["y"], ["t"], perm=[1, 0]),
+        ],
+        ["x:f[2,3]"],
+        ["y:f[2,3]", "z:f[2,3]", "v:f[2,3]", "t:f[3,2]", "k:f[3]"],
+        {"k": w(3)},
+    )
+    feed = {"x": w(2, 3)}
+    data = write_litert(load(source))
+    assert [d["name"] for d in interpreter(data, "AUTO").get_output_details()] == ["y", "z", "v", "t", "k_output"]
+    for kind in KINDS:
+        outputs = run_file(data, feed, kind)
+        for info, wanted in zip(source.graph.output, run_model(source, feed), strict=True):
+            assert np.array_equal(outputs[info.name], wanted)
+
+
+def test_a_value_that_is_read_and_given_out() -> None:
+    source = model(
+        [node("Conv", ["x", "w"], ["y"]), node("Relu", ["y"], ["z"])],
+        ["x:f[1,2,4,4]"],
+        ["y:f", "z:f"],
+        {"w": w(2, 2, 3, 3)},
+    )
+    feed = {"x": w(1, 2, 4, 4)}
+    outputs = run_file(write_litert(load(source)), feed, "AUTO")
+    assert all(relative(outputs[n], e) < 1e-5 for n, e in zip(("y", "z"), run_model(source, feed), strict=True))
+
+
+def test_a_scale_that_is_no_positive_number_is_refused() -> None:
+    nodes = [node("QuantizeLinear", ["x", "s", "z"], ["q"]), node("DequantizeLinear", ["q", "s", "z"], ["y"])]
+    constants = {"s": np.float32(0), "z": np.int8(0)}
+    with pytest.raises(ModelError, match=r"has the scale 0\.0"):
+        write_litert(load(model(nodes, ["x:f[2]"], ["y:f[2]"], constants)))
+
+
+@pytest.mark.parametrize("case", [CASES["Split"][1], CASES["Gather"][1], CASES["Expand"][0], COMPUTING["Clip"][4]])
+def test_xnnpack_takes_it(case: Case) -> None:
+    """Not SPLIT_V, GATHER, BROADCAST_TO or RELU_0_TO_1, which cut a network into pieces."""
+    made = interpreter(write_litert(load(case.model())), "AUTO")
+    assert [op["op_name"] for op in made._get_ops_details()].count("DELEGATE") == 1

@@ -166,3 +166,21 @@ def test_a_clip_that_no_kernel_has_runs_on_the_integers() -> None:
     assert types_of(data) == {"float32", "int8"}
     assert kernels(data)["QUANTIZE"] == kernels(data)["DEQUANTIZE"] == 1
     assert np.array_equal(run_file(data, feed, "AUTO")["y"], run_model(form, feed)[0])
+
+
+def test_a_mean_has_a_scale_of_its_own() -> None:
+    """AVERAGE_POOL_2D keeps its input's scale; over a whole image MEAN does the same and need not."""
+    source = model(
+        [node("Relu", ["x"], ["a"]), node("AveragePool", ["a"], ["y"], kernel_shape=[8, 8])],
+        ["x:f[1,3,8,8]"],
+        ["y:f[1,3,1,1]"],
+        opset=21,
+        ir_version=10,
+    )
+    feed = sample(source)
+    own = quantized(source, feed, same=False)
+    data = write_litert(load(own))
+    assert kernels(data)["MEAN"] == 1
+    expected = run_model(own, feed)[0]
+    assert np.abs(run_file(data, feed, "AUTO")["y"] - expected).max() <= 1.01 * scale_of(own, "y")
+    assert kernels(write_litert(load(quantized(source, feed))))["AVERAGE_POOL_2D"] == 1

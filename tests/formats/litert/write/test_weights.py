@@ -20,6 +20,7 @@ SHAPES = {  # operator: (weight, axis of the channels, input, attributes)
     "MatMul": ((64, 24), 1, (1, 5, 64), {}),
     "Gemm": ((24, 64), 0, (3, 64), {"transB": 1}),
     "Conv": ((8, 16, 3, 3), 0, (1, 16, 8, 8), {}),
+    "Grouped": ((8, 4, 3, 3), 0, (1, 16, 8, 8), {"group": 4}),
     "Depthwise": ((16, 1, 3, 3), 0, (1, 16, 8, 8), {"group": 16}),
     "ConvTranspose": ((16, 8, 2, 2), 1, (1, 16, 8, 8), {"strides": [2, 2]}),
 }
@@ -52,7 +53,7 @@ def weighted(
     nodes = [node("DequantizeLinear", ["wi", "ws"], ["w"], **options)]
     constants = [numpy_helper.from_array(scale.astype(np.float32), "ws")]
     constants.append(helper.make_tensor("wi", TYPES[dtype], shape, steps.reshape(-1).tolist()))
-    kind = "Conv" if op == "Depthwise" else op
+    kind = "Conv" if op in ("Depthwise", "Grouped") else op
     if activation == "float32":
         nodes.append(node(kind, ["x", "w"], ["y"], **attributes))
     else:
@@ -87,7 +88,13 @@ def test_weights_alone(op: str, dtype: str, grain: str) -> None:
     """In a hybrid kernel where there is one that computes what it should, else behind a Dequantize."""
     form, feed = weighted(op, dtype, grain)
     data = write_litert(load(form))
-    hybrid = {"int8": True, "int4": op in ("MatMul", "Gemm", "Conv"), "int2": op in ("MatMul", "Gemm")}[dtype]
+    products = ("MatMul", "Gemm")
+    takes = {
+        "int8": (*products, "Conv", "Grouped", "ConvTranspose"),
+        "int4": (*products, "Conv", "Grouped"),
+        "int2": products,
+    }
+    hybrid = op in takes[dtype]
     assert kernels(data)["DEQUANTIZE"] == (not hybrid)
     assert quality(form, feed, data) >= (HYBRID if hybrid else EXACT)
     assert quality(form, feed, write_litert(load(form), hybrid=False)) >= EXACT
@@ -113,7 +120,9 @@ def test_narrow_weights_beside_integers(op: str, dtype: str, activation: str) ->
     form, feed = weighted(op, dtype, "channel", activation)
     data = write_litert(load(form))
     assert quality(form, feed, data) >= HYBRID
-    kernel = dtype == "int8" or op in ("MatMul", "Gemm", "Conv") or (op == "Depthwise" and activation == "int8")
+    kernel = (
+        dtype == "int8" or op in ("MatMul", "Gemm", "Conv", "Grouped") or (op == "Depthwise" and activation == "int8")
+    )
     assert kernels(data)["DEQUANTIZE"] == (1 if kernel else 3)
 
 

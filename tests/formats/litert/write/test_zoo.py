@@ -17,7 +17,14 @@ from tests.formats.litert.write.running import KINDS, interpreter, kernels, rela
 pytest.importorskip("ai_edge_litert")
 
 SMALL = ("mlperf_ad_autoencoder", "mlperf_ic_resnet8", "mlperf_kws_dscnn", "ocr_cls_mobilenetv3", "cifar10_resnet20")
-LARGE = ("cifar10_cct", "imagenet_efficientnet_lite0", "llm_stories260k", "coco_yolox_nano", "stsb_minilm_l3")
+LARGE = (
+    "cifar10_cct",
+    "imagenet_efficientnet_lite0",
+    "llm_stories260k",
+    "coco_yolox_nano",
+    "stsb_minilm_l3",
+    "silero_vad_lstm",
+)
 TRANSPOSES = {"cifar10_cct": 17, "llm_stories260k": 20, "stsb_minilm_l3": 12}
 """Of attention heads. Others have one, of the image that comes in, or none where it has one channel."""
 

@@ -9,7 +9,8 @@ from fewbit.formats.litert.read.file import LiteRTFile, Operator, Quantization, 
 
 _DEEPEST = 16
 _MOST = 1 << 15
-"""Operators in all: composites of composites could ask for any number."""
+_MOST_TENSORS = 1 << 18
+"""Operators and tensors in all: composites of composites could ask for any number."""
 
 
 def inlined(file: LiteRTFile, subgraph: Subgraph) -> Subgraph:
@@ -40,8 +41,10 @@ def _once(file: LiteRTFile, subgraph: Subgraph) -> Subgraph:
                 f"operator {op.index} (STABLEHLO_COMPOSITE) has {len(op.inputs)} inputs and {len(op.outputs)} outputs, and "
                 f"its subgraph {len(inner.inputs)} and {len(inner.outputs)}"
             )
-        if len(operators) + len(inner.operators) > _MOST:
-            raise ModelError(f"{file.label} has more than {_MOST} operators with those of composites: it is refused")
+        if len(operators) + len(inner.operators) > _MOST or len(tensors) + len(inner.tensors) > _MOST_TENSORS:
+            raise ModelError(
+                f"{file.label} has more than {_MOST} operators or {_MOST_TENSORS} tensors, with those of composites"
+            )
         places = _places(op, inner, len(tensors))
         added = [t for t in inner.tensors if places[t.index] >= len(tensors)]
         tensors += [_moved(t, places) for t in added]

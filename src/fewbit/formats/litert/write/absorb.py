@@ -7,6 +7,7 @@ others compute in float, behind Dequantize and before Quantize operators.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 
@@ -19,10 +20,11 @@ _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 """The axis of a weight along which it may have one scale each; a Gemm with transB: the other."""
 
 
-def absorb(graph: Graph, *, hybrid: bool) -> None:
+def absorb(graph: Graph, *, hybrid: bool | Collection[str]) -> None:
     """Let operators make quantized tensors where they can, and dequantize what the others read.
 
-    hybrid: whether a float operator with an integer weight quantizes its activation as it runs, where there is a kernel.
+    hybrid: whether a float operator with an integer weight quantizes its activation as it runs, where there is a kernel; or
+    the names of those that do.
     """
     _clip_after(graph)
     _share(graph)
@@ -174,7 +176,7 @@ def levels(real: float, quant: Quant, dtype: str) -> int:
     return int(min(max(step, low), high))
 
 
-def _dequantize(graph: Graph, hybrid: bool) -> None:
+def _dequantize(graph: Graph, hybrid: bool | Collection[str]) -> None:
     """Put a Dequantize before every operator that computes in float and reads integers."""
     made: dict[Tensor, Tensor] = {}
     ops: list[Op] = []
@@ -183,7 +185,8 @@ def _dequantize(graph: Graph, hybrid: bool) -> None:
             if tensor is None or tensor.quant is None:
                 continue
             if tensor.is_constant:
-                op.inputs[index] = _float_constant(graph, op, index, tensor, hybrid)
+                as_it_runs = hybrid if isinstance(hybrid, bool) else op.name in hybrid
+                op.inputs[index] = _float_constant(graph, op, index, tensor, as_it_runs)
                 continue
             if tensor not in made:
                 made[tensor] = Tensor(f"{tensor.name}_float", tensor.shape, "float32")
@@ -212,7 +215,7 @@ def _float_constant(graph: Graph, op: Op, index: int, tensor: Tensor, hybrid: bo
     kernel = KERNELS.get(op.kernel)
     if kernel is not None and index == kernel.weight:
         op.expand = op.expand or not hybrid or not fits_weight(op, tensor, "float32")
-        if not op.expand and op.kernel == "DepthwiseConv" and quant.axis is None:
+        if not op.expand and op.kind == "Conv" and int(op.get("group", 1)) > 1 and quant.axis is None:
             channels = tensor.shape[0]
             each = Quant(np.repeat(quant.scale, channels), np.repeat(quant.zero_point, channels), 0)
             return Tensor(tensor.name, tensor.shape, tensor.dtype, data, each)

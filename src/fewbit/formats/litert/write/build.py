@@ -10,6 +10,7 @@ import onnx_ir as ir
 from fewbit.errors import ModelError
 from fewbit.formats.litert.write.graph import Graph, Op, Quant, Tensor
 from fewbit.formats.litert.write.prepare import DOMAIN, HALF
+from fewbit.formats.litert.write.unroll import unroll
 from fewbit.graph.facts import find_patterns
 from fewbit.graph.hub import ONNX_DOMAINS, Hub, constant_array, shape_of
 
@@ -44,8 +45,10 @@ def build(hub: Hub) -> Graph:
     Raises:
         ModelError: an operator of another domain, or an element type that LiteRT does not have.
     """
-    builder = _Builder(hub)
-    return builder.run()
+    graph = _Builder(hub).run()
+    unroll(graph)
+    graph.prune()
+    return graph
 
 
 class _Builder:
@@ -120,9 +123,9 @@ class _Builder:
                     f"with; export the model in float32"
                 )
             sizes = tuple(int(size) for size in shape or ())  # type: ignore[arg-type]
-            if data is not None and dtype.bitwidth < 8:  # type: ignore[union-attr]
+            if data is not None and dtype.bitwidth < 8:
                 data = data.astype(np.int8)
-            self.tensors[value] = Tensor(str(value.name), sizes, _DTYPES[dtype], data)  # type: ignore[index]
+            self.tensors[value] = Tensor(str(value.name), sizes, _DTYPES[dtype], data)
         return self.tensors[value]
 
 
@@ -140,6 +143,11 @@ def _quant(node: ir.Node, inputs: list[Tensor | None], attributes: dict[str, Any
             f"{node.op_type} {node.name!r} has a computed scale or zero point; a LiteRT file needs constants"
         )
     flat = np.asarray(scale, np.float32).reshape(-1)
+    if not (np.isfinite(flat) & (flat > 0)).all():
+        worst = flat[~(np.isfinite(flat) & (flat > 0))][0]
+        raise ModelError(
+            f"{node.op_type} {node.name!r} has the scale {worst}; scales are positive numbers: quantize it anew"
+        )
     points = (
         np.zeros(flat.shape, np.int64) if zero is None or zero.data is None else zero.data.astype(np.int64).reshape(-1)
     )

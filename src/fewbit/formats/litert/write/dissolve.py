@@ -161,4 +161,5 @@ def _quantized(source: Tensor, target: Tensor) -> Array:
         shape[quant.axis] = -1
     low, high = _LIMITS[target.dtype]
     steps = np.rint(source.data.astype(np.float32) / quant.scale.reshape(shape)) + quant.zero_point.reshape(shape)
-    return np.clip(steps, low, high).astype(np.int16 if target.dtype == "int16" else np.int8)
+    held: Array = np.clip(steps, low, high)
+    return held.astype(np.int16 if target.dtype == "int16" else np.int8)

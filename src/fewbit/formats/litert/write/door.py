@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -40,7 +40,7 @@ def write_litert(
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     metadata: Mapping[str, bytes] | None = None,
-    hybrid: bool = True,
+    hybrid: bool | Collection[str] = True,
 ) -> bytes:
     """The bytes of a .tflite file that computes what the model does.
 
@@ -50,7 +50,8 @@ def write_litert(
         shapes: input name → sizes. Left out, a first axis of open size is 1; other open sizes have to be given.
         metadata: name → bytes, kept in the file.
         hybrid: products of a float activation and an integer weight quantize the activation as they run (what LiteRT calls
-            dynamic range), where there is a kernel. Otherwise weights are dequantized, and it computes in float.
+            dynamic range), where there is a kernel; or the names of the nodes that do. Otherwise weights are dequantized, and
+            it computes in float.
 
     Raises:
         DataError: sizes that are missing or contradict the model.
@@ -65,7 +66,7 @@ def convert(
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     metadata: Mapping[str, bytes] | None = None,
-    hybrid: bool = True,
+    hybrid: bool | Collection[str] = True,
 ) -> Written:
     """`write_litert`, with its notes."""
     given = load(model, normalize=False)

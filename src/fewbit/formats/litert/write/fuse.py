@@ -40,27 +40,31 @@ def fuse_bias(graph: Graph) -> None:
 
 
 def fuse_activations(graph: Graph) -> None:
-    """A Relu, or a Clip to 0..6 or -1..1, goes into the only operator that it reads from."""
+    """A Relu, or a Clip to 0..6 or -1..1, goes into the only operator that it reads from; of others from 0 a Relu."""
     producers, readers = graph.producers(), graph.readers()
     gone = []
     for op in graph.ops:
-        name = _ACTIVATIONS.get(bounds(op) or (0.0, 0.0))
-        if name is None or op.need(0).quant is not None:
-            continue
-        source = producers.get(op.need(0))
+        limits = bounds(op)
+        source = None if limits is None else producers.get(op.need(0))
         if (
-            source is not None
-            and (source.kind in _FUSES or source.is_linear)
-            and source.activation == "NONE"
-            and source.outputs[0].dtype == "float32"
-            and source.outputs[0] not in graph.outputs
-            and len(readers[source.outputs[0]]) == 1
-            and len(source.outputs) == 1
+            limits is None
+            or source is None
+            or not (source.kind in _FUSES or source.is_linear)
+            or source.activation != "NONE"
+            or source.outputs[0].dtype != "float32"
+            or source.outputs[0] in graph.outputs
+            or len(readers[source.outputs[0]]) != 1
+            or len(source.outputs) != 1
         ):
-            source.activation = name
+            continue
+        if limits in _ACTIVATIONS:
+            source.activation = _ACTIVATIONS[limits]
             source.outputs = op.outputs
             producers[op.outputs[0]] = source
             gone.append(op)
+        elif limits[0] == 0.0 < limits[1]:
+            source.activation = "RELU"
+            op.inputs, op.attributes = [op.need(0)], {"max": limits[1]}
     graph.remove(gone)
 
 

@@ -189,6 +189,16 @@ class Graph:
                 op.inputs = [None if t is None else last(t) for t in op.inputs]
             self.outputs = [last(t) for t in self.outputs]
 
+    def prune(self) -> None:
+        """Drop operators of which nothing is read."""
+        wanted = set(self.outputs)
+        kept = []
+        for op in reversed(self.ops):
+            if not wanted.isdisjoint(op.outputs):
+                kept.append(op)
+                wanted.update(t for t in op.inputs if t is not None)
+        self.ops = kept[::-1]
+
     def remove(self, ops: Iterable[Op]) -> None:
         gone = set(map(id, ops))
         self.ops = [op for op in self.ops if id(op) not in gone]

@@ -17,6 +17,9 @@ HALF = "DequantizeHalf"
 """Stands for the Cast of a float16 constant to float32, which folding would undo: the file keeps the 16 bits."""
 DOMAIN = "fewbit.litert"
 
+_ALL_OUTPUTS = frozenset(("LSTM", "GRU", "RNN"))
+"""Operators whose first output may be left out."""
+
 
 def prepare(hub: Hub, shapes: Mapping[str, Sequence[int]] | None) -> Hub:
     """The hub, normalized and with fixed shapes; it is changed.
@@ -28,6 +31,8 @@ def prepare(hub: Hub, shapes: Mapping[str, Sequence[int]] | None) -> Hub:
     fix_inputs(hub, shapes or {})
     for node in hub.nodes():
         for value in node.outputs:
+            if not value.name and node.op_type in _ALL_OUTPUTS:
+                value.name = hub.fresh_name(f"{node.name}_unread")
             if not _is_known(value):
                 value.shape = None  # sizes that depend on the inputs are found anew
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):

@@ -45,7 +45,10 @@ def _target(b: Builder, op: Operator, options: Any) -> list[int] | None:
 
 
 def _kept_first(b: Builder, index: int, shape: Sequence[int]) -> list[int] | None:
-    """The target for a value with channels first, if all that the Reshape does is to add or drop axes of one entry."""
+    """The target for a value with channels first, if all that the Reshape does is to add or drop axes of one entry.
+
+    Axes of pixels could be joined too, but what then works on rows of channels, such as a normalization, is known by its axis.
+    """
     before = b.sizes(index)
     if before is None or not b.prefers_first(index) or len(shape) < 3 or None in before[1:]:
         return None

@@ -17,8 +17,8 @@ _CLIPS = {
     (0.0, math.inf): "RELU",
     (0.0, 6.0): "RELU6",
     (-1.0, 1.0): "RELU_N1_TO_1",
-    (0.0, 1.0): "RELU_0_TO_1",
 }
+"""LiteRT's RELU_0_TO_1 is not among them: XNNPACK does not take it, and it cuts the graph in two."""
 
 
 def _clip(emit: Emitter, op: Op) -> None:

@@ -49,10 +49,17 @@ def _matmul(emit: Emitter, op: Op) -> None:
     second, adj_y = _operand(emit, b, (*b.shape, 1))
     target = emit.make(output)
     product = target
-    if a.rank == 1 or b.rank == 1:
+    batch = a.shape[:-2]
+    if a.rank > MOST_AXES and batch == b.shape[:-2]:
+        rows, columns, inner = a.shape[-2], b.shape[-1], a.shape[-1]
+        count = int(np.prod(batch))
+        first = emit.reshape(first, (count, inner, rows) if adj_x else (count, rows, inner))
+        second = emit.reshape(second, (count, columns, inner) if adj_y else (count, inner, columns))
+        product = emit.temporary(f"{output.name}_product", (count, rows, columns), output)
+    elif a.rank == 1 or b.rank == 1:
         rows, columns = a.shape[-2] if a.rank > 1 else 1, b.shape[-1] if b.rank > 1 else 1
-        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-        product = emit.temporary(f"{output.name}_product", (*batch, rows, columns), output)
+        wide = np.broadcast_shapes(batch, b.shape[:-2])
+        product = emit.temporary(f"{output.name}_product", (*wide, rows, columns), output)
     emit.call("BATCH_MATMUL", [first, second], [product], "BatchMatMulOptions", adjX=adj_x, adjY=adj_y)
     if product != target:
         emit.reshape(product, output.shape, target)
@@ -68,5 +75,8 @@ def _operand(emit: Emitter, tensor: Tensor, matrix: tuple[int, ...]) -> tuple[in
         return emit.read(tensor, exchanged), True
     return emit.read(tensor), False
 
+
+MOST_AXES = 5
+"""Of operands of BATCH_MATMUL."""
 
 ROWS: dict[str, Row] = {"Gemm": _gemm, "MatMul": _matmul}

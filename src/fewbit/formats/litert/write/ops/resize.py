@@ -73,7 +73,8 @@ def _rounded(op: Op, places: NDArray[np.float64], size: int) -> NDArray[np.int64
         found = np.ceil(places)
     else:
         found = np.floor(places + 0.5) if how == "round_prefer_ceil" else np.ceil(places - 0.5)
-    return np.clip(found, 0, size - 1).astype(np.int64)
+    result: NDArray[np.int64] = np.clip(found, 0, size - 1).astype(np.int64)
+    return result
 
 
 def _nearest(emit: Emitter, op: Op, places: dict[int, NDArray[np.int64]], *, spatial: bool) -> None:
@@ -106,7 +107,8 @@ def _as_litert(before: int, after: int, flags: dict[str, bool]) -> NDArray[np.in
     offset = np.float32(0.5 if flags.get("halfPixelCenters") else 0.0)
     place = (np.arange(after, dtype=np.float32) + offset) * scale
     found = np.floor(place + np.float32(0.5)) if corners else np.floor(place)
-    return np.clip(found, 0, before - 1).astype(np.int64)
+    result: NDArray[np.int64] = np.clip(found, 0, before - 1).astype(np.int64)
+    return result
 
 
 def _bilinear_flags(op: Op, places: dict[int, NDArray[np.float64]], transform: str) -> dict[str, bool] | None:

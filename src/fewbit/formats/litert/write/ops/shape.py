@@ -10,6 +10,9 @@ from fewbit.formats.litert.write.layout import after_transpose, channels_last, i
 from fewbit.formats.litert.write.ops.common import axis_of, common_layout, constant_input
 from fewbit.formats.litert.write.ops.row import Row
 
+_COPIES = 4
+"""Up to here a repetition along one axis is a Concat: XNNPACK takes it, and no BROADCAST_TO."""
+
 
 def _reshape(emit: Emitter, op: Op) -> None:
     """As the numbers lie in the file, where that is a Reshape too; before a product by a constant matrix its rows are put
@@ -68,6 +71,13 @@ def _expand(emit: Emitter, op: Op) -> None:
     x, output = op.need(0), op.outputs[0]
     layout = emit.layout(x) if x.rank == output.rank else identity(output.rank)
     source = emit.expanded(x, layout)
+    wanted = permuted(output.shape, layout)
+    grown = [axis for axis, size in enumerate(wanted) if x.rank == output.rank and emit.shape(source)[axis] != size]
+    if len(grown) == 1 and wanted[grown[0]] <= _COPIES:
+        copies = [source] * wanted[grown[0]]
+        fields = {"axis": grown[0], "fusedActivationFunction": "NONE"}
+        emit.call("CONCATENATION", copies, [emit.make(output, layout)], "ConcatenationOptions", **fields)
+        return
     sizes = emit.integers(permuted(output.shape, layout), "shape")
     emit.call("BROADCAST_TO", [source, sizes], [emit.make(output, layout)], "BroadcastToOptions")
 
@@ -97,12 +107,15 @@ def _split(emit: Emitter, op: Op) -> None:
     source = emit.read(x, layout)
     targets = [emit.make(output, layout) for output in op.outputs]
     sizes = [emit.shape(target)[axis] for target in targets]
-    place = emit.constant(np.array(axis), "int32", hint="axis")
     if len(set(sizes)) == 1:
+        place = emit.constant(np.array(axis), "int32", hint="axis")
         emit.call("SPLIT", [place, source], targets, "SplitOptions", numSplits=len(targets))
-    else:
-        inputs = [source, emit.integers(sizes, "sizes"), place]
-        emit.call("SPLIT_V", inputs, targets, "SplitVOptions", numSplits=len(targets))
+        return
+    first = 0  # unequal parts are Slices: XNNPACK takes them, and no SPLIT_V
+    for target, size in zip(targets, sizes, strict=True):
+        begin = emit.integers([first if a == axis else 0 for a in range(x.rank)], "begin")
+        emit.call("SLICE", [source, begin, emit.integers(emit.shape(target), "size")], [target], "SliceOptions")
+        first += size
 
 
 def _depth_to_space(emit: Emitter, op: Op) -> None:

@@ -140,6 +140,13 @@ def _gather(emit: Emitter, op: Op) -> None:
     if indices.data is not None:
         data = np.where(indices.data < 0, indices.data + x.shape[axis], indices.data)
         indices = Tensor(indices.name, indices.shape, "int32", data)
+        if (
+            indices.rank < 2
+            and not x.is_constant
+            and np.array_equal(data.reshape(-1), data.reshape(-1)[:1] + np.arange(data.size))
+        ):
+            _run_of(emit, op, axis, int(data.reshape(-1)[0]), data.size)
+            return
     # With a vector of indices the axes stay what they are; otherwise the result has others.
     layout = emit.layout(x) if indices.rank == 1 else identity(x.rank)
     source = emit.read(x, layout)
@@ -148,6 +155,23 @@ def _gather(emit: Emitter, op: Op) -> None:
     target = emit.make(output, layout if indices.rank == 1 else None)
     place = layout.index(axis)
     emit.call("GATHER", [source, emit.read(indices)], [target], "GatherOptions", axis=place, batchDims=0)
+
+
+def _run_of(emit: Emitter, op: Op, axis: int, first: int, count: int) -> None:
+    """Gather of places one after another is a Slice, which XNNPACK takes."""
+    x, output = op.need(0), op.outputs[0]
+    layout = emit.layout(x) if op.need(1).rank else identity(x.rank)
+    source = emit.read(x, layout)
+    place = layout.index(axis)
+    begin = emit.integers([first if a == place else 0 for a in range(x.rank)], "begin")
+    shape = [count if a == place else size for a, size in enumerate(emit.shape(source))]
+    if op.need(1).rank:
+        target = emit.make(output, layout)
+        emit.call("SLICE", [source, begin, emit.integers(shape, "size")], [target], "SliceOptions")
+        return
+    cut = emit.temporary(f"{output.name}_cut", shape, x)
+    emit.call("SLICE", [source, begin, emit.integers(shape, "size")], [cut], "SliceOptions")
+    emit.reshape(cut, output.shape, emit.make(output))
 
 
 def _gather_nd(emit: Emitter, op: Op) -> None:

@@ -1,0 +1,102 @@
+"""Which format and target are meant, and files that are verified in the runtime they are for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import fewbit
+from fewbit.errors import ModelError, RecipeError, VerificationError
+from fewbit.flow import formats
+from fewbit.flow.formats import FORMATS, Details, target_name
+from fewbit.graph.hub import Hub
+from fewbit.runtimes.table import open_model
+from tests.models import Builder, conv_relu_conv
+
+
+@pytest.fixture
+def convs(tmp_path: Path) -> Path:
+    return conv_relu_conv(tmp_path / "m.onnx")
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((16, 3, 8, 8)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("target", "format", "out", "expected"),
+    [
+        (None, None, None, "ort-cpu"),
+        (None, None, "m.onnx", "ort-cpu"),
+        (None, None, "m.tflite", "litert-cpu"),
+        (None, "litert", "m", "litert-cpu"),
+        ("ort-cpu-vnni", None, "m.tflite", "ort-cpu-vnni"),
+    ],
+)
+def test_the_target_that_is_meant(target: str | None, format: str | None, out: str | None, expected: str) -> None:
+    assert target_name(target, format, out) == expected
+
+
+def test_formats_that_do_not_fit_are_refused(convs: Path, images: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="format 'gguf' does not exist; use onnx, litert"):
+        fewbit.quantize(convs, images, format="gguf")
+    with pytest.raises(RecipeError, match="target ort-cpu writes onnx, not litert"):
+        fewbit.quantize(convs, images, target="ort-cpu", format="litert")
+    with pytest.raises(RecipeError, match=r"has the ending \.onnx; this target writes \.tflite"):
+        fewbit.quantize(convs, images, target="litert-cpu", out=tmp_path / "q.onnx")
+
+
+class TestLiteRt:
+    @pytest.fixture(autouse=True)
+    def _installed(self) -> None:
+        pytest.importorskip("ai_edge_litert")
+
+    def test_int8(self, convs: Path, images: np.ndarray, tmp_path: Path) -> None:
+        out = tmp_path / "q.tflite"
+        result = fewbit.quantize(convs, images, out=out)
+        seen = result.verification
+        assert seen is not None and seen.runtime.startswith("litert ")
+        assert seen.kernels.integer["CONV_2D"] == 2 and not seen.kernels.float_heavy
+        assert seen.outputs[0].sqnr > 25.0 and seen.simulation[0].sqnr > 60.0
+        assert result.bytes == out.stat().st_size and result.plan.target == "litert-cpu"
+        assert open_model(out).inputs == ["x"]
+
+    @pytest.mark.parametrize(("recipe", "least"), [("fp16", 60.0), ("int8-weights", 30.0), ("int8-dynamic", 30.0)])
+    def test_recipes_without_ranges(self, tmp_path: Path, recipe: str, least: float) -> None:
+        b = Builder()
+        x = b.node("Relu", [b.node("MatMul", ["x", b.weight(32, 64)])])
+        b.node("MatMul", [x, b.weight(64, 32)], "y")
+        path = b.save(tmp_path / "m.onnx", {"x": (1, 4, 32)}, ["y"])
+        result = fewbit.quantize(path, recipe=recipe, out=tmp_path / "q.tflite")
+        assert result.verification is not None and result.verification.outputs[0].sqnr > least
+        assert set(result.plan.forms()) & {"storage", "dynamic"}
+
+    def test_weights_that_no_file_holds_are_named(self, tmp_path: Path) -> None:
+        b = Builder()
+        b.node("Conv", ["x", b.weight(32, 16, 3, 3)], "y")
+        path = b.save(tmp_path / "m.onnx", {"x": (1, 16, 8, 8)}, ["y"])
+        with pytest.raises(ModelError, match="a litert file holds no weights of codebook nf4"):
+            fewbit.quantize(path, recipe="nf4", out=tmp_path / "q.tflite")
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_a_file_that_computes_something_else_is_an_error(
+        self, convs: Path, images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        litert = FORMATS["litert"]
+
+        def spoilt(model: ir.Model, path: Path, details: Details) -> tuple[str, ...]:
+            model = Hub(model).clone().model
+            weights = [value for value in model.graph.initializers.values() if value.const_value.numpy().ndim == 4]
+            for weight in weights:
+                weight.const_value = ir.tensor(np.roll(weight.const_value.numpy(), 1, 0), name=weight.name)
+            return litert.write(model, path, details)
+
+        monkeypatch.setattr(formats, "FORMATS", {**FORMATS, "litert": replace(litert, write=spoilt)})
+        with pytest.raises(VerificationError, match=r"where the plan means .* dB"):
+            fewbit.quantize(convs, images, out=tmp_path / "q.tflite")
+        assert not (tmp_path / "q.tflite").exists()
