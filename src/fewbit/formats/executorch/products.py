@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -22,11 +22,12 @@ OFFSETS = {ir.DataType.INT8: 0, ir.DataType.UINT8: 128}
 class Products:
     """Rewrites Conv, ConvTranspose, Gemm and MatMul whose weight is a constant.
 
-    stored: what dequantizers of constants make. dynamic: whether a float activation is quantized as it runs.
+    stored: what dequantizers of constants make. dynamic: whether a float activation is quantized as it runs, or the
+    names of the nodes that do so.
     notes: products whose weights are integers and become float, with the reason.
     """
 
-    def __init__(self, hub: Hub, stored: Mapping[ir.Value, Stored], dynamic: bool) -> None:
+    def __init__(self, hub: Hub, stored: Mapping[ir.Value, Stored], dynamic: bool | Collection[str]) -> None:
         self.hub, self.stored, self.dynamic = hub, stored, dynamic
         self.notes: list[str] = []
         self.weights: dict[tuple[ir.Value, str], ir.Value] = {}
@@ -117,10 +118,11 @@ class Products:
                 self._note(node, "its output is not quantized, or read by others than one quantizer")
                 return "Linear", None
             value = self._channels(weight, 0, 8, turn)
-        elif not self.dynamic or _is_dequantized(x):
-            self._note(
-                node, "its activation is float" if not self.dynamic else "its activation has integers of its own"
-            )
+        elif _is_dequantized(x):
+            self._note(node, "its activation has integers of its own")
+            return "Linear", None
+        elif not (self.dynamic if isinstance(self.dynamic, bool) else node.name in self.dynamic):
+            self._note(node, "its activation is float")
             return "Linear", None
         else:
             value = self._groups(weight, stored, turn) or self._channels(weight, 0, bits_of(stored.centred()), turn)
