@@ -32,6 +32,10 @@ class TestLiteRtCpu(TargetContract):
                 assert {str(dtype): numbers for dtype, numbers in rule.fixed.items()} == known, op
 
 
+class TestExecuTorchXnnpack(TargetContract):
+    target = TARGETS["executorch-xnnpack"]
+
+
 def test_this_machine_decides_on_the_width_of_weights() -> None:
     assert for_machine(get_target("ort-cpu"), vnni=False).weight_bits == 7
     assert for_machine(get_target("ort-cpu"), vnni=None).weight_bits == 8

@@ -68,14 +68,27 @@ def _write_onnx(model: ir.Model, path: Path, details: Details) -> tuple[str, ...
 def _write_litert(model: ir.Model, path: Path, details: Details) -> tuple[str, ...]:
     from fewbit.formats.litert.write import convert
 
-    open_sizes = {
-        info.name for info in Hub(model).inputs if any(not isinstance(n, int) for n in (info.shape or ())[1:])
-    }
-    shapes = {name: sizes for name, sizes in details.shapes.items() if name in open_sizes}
-    written = convert(model, shapes=shapes, metadata=details.metadata, hybrid=details.dynamic)
+    written = convert(
+        model, shapes=_open_sizes(model, details, first=1), metadata=details.metadata, hybrid=details.dynamic
+    )
     with atomic_files(path) as (file,):
         file.write(written.data)
     return written.notes
+
+
+def _write_executorch(model: ir.Model, path: Path, details: Details) -> tuple[str, ...]:
+    from fewbit.formats.executorch.door import convert
+
+    written = convert(model, shapes=_open_sizes(model, details, first=0), dynamic=details.dynamic)
+    with atomic_files(path) as (file,):
+        file.write(written.data)
+    return written.notes
+
+
+def _open_sizes(model: ir.Model, details: Details, first: int) -> dict[str, Sequence[int]]:
+    """Sizes, those of the sample, of the inputs that have an open one from the axis `first` on."""
+    inputs = [info for info in Hub(model).inputs if any(not isinstance(n, int) for n in (info.shape or ())[first:])]
+    return {info.name: details.shapes[info.name] for info in inputs if info.name in details.shapes}
 
 
 FORMATS: Mapping[str, ModelFormat] = MappingProxyType(
@@ -84,6 +97,9 @@ FORMATS: Mapping[str, ModelFormat] = MappingProxyType(
         for format in (
             ModelFormat("onnx", ".onnx", "ort-cpu", lower, _write_onnx, None),
             ModelFormat("litert", ".tflite", "litert-cpu", lower_plain, _write_litert, with_integer_arithmetic),
+            ModelFormat(
+                "executorch", ".pte", "executorch-xnnpack", lower_plain, _write_executorch, with_integer_arithmetic
+            ),
         )
     }
 )

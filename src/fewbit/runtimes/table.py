@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fewbit.errors import ModelError
-from fewbit.runtimes import litert, litert_ops, onnxruntime, verify
+from fewbit.runtimes import executorch, executorch_ops, litert, litert_ops, onnxruntime, verify
 from fewbit.runtimes.execution import Execution, Kernels
 from fewbit.runtimes.session import Session
 
@@ -54,8 +54,17 @@ ONNX_RUNTIME = Runtime(
 LITERT = Runtime(
     litert.NAME, "LiteRT", litert.MAGIC, litert.open_session, litert.version, litert.preload, litert_ops.executed_ops
 )
+EXECUTORCH = Runtime(
+    executorch.NAME,
+    "ExecuTorch",
+    executorch.MAGIC,
+    executorch.open_session,
+    executorch.version,
+    executorch.preload,
+    executorch_ops.executed_ops,
+)
 
-RUNTIMES: tuple[Runtime, ...] = (LITERT, ONNX_RUNTIME)
+RUNTIMES: tuple[Runtime, ...] = (LITERT, EXECUTORCH, ONNX_RUNTIME)
 
 
 def runtime_of(path: str | Path) -> Runtime:
