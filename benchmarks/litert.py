@@ -74,7 +74,8 @@ def measure(case: Any, name: str, limit: int, python: str) -> list[dict[str, Any
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="fewbit-") as folder:
         paths = {tool: Path(folder) / f"{tool}.tflite" for tool in ("float", "fewbit", "litert-quantizer")}
-        shapes = {key: array.shape for key, array in feeds[0].items()}
+        sample = next(iter(case.calibration()))
+        shapes = {key: array.shape for key, array in sample.items()}
         FORMATS["litert"].write(hub.clone().model, paths["float"], Details(shapes))
         made = fewbit.quantize(str(case.model), calibration, out=paths["fewbit"], limit=limit)
         onnx = fewbit.quantize(str(case.model), calibration, out=Path(folder) / "m.onnx", limit=limit, verify=False)
@@ -87,7 +88,7 @@ def measure(case: Any, name: str, limit: int, python: str) -> list[dict[str, Any
         for tool in ("fewbit", "litert-quantizer"):
             if paths[tool].exists():
                 sessions[tool] = open_model(paths[tool])
-        runs: dict[str, Callable[[], object]] = {tool: s.timed(feeds[0]) for tool, s in sessions.items()}
+        runs: dict[str, Callable[[], object]] = {tool: s.timed(sample) for tool, s in sessions.items()}
         latency = dict(zip(list(runs)[1:], interleaved(runs, rounds=_ROUNDS)[1:], strict=True))
         for tool, session in sessions.items():
             row = judged(case, tool, session, feeds, wanted)

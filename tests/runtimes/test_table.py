@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fewbit.errors import ModelError
-from fewbit.runtimes.table import LITERT, ONNX_RUNTIME, open_model, runtime_of
+from fewbit.runtimes.table import EXECUTORCH, LITERT, ONNX_RUNTIME, open_model, runtime_of
 from tests.models import conv_relu_conv
 
 
@@ -14,6 +14,8 @@ def test_the_content_tells_the_runtime(tmp_path: Path) -> None:
     assert runtime_of(model) is ONNX_RUNTIME
     (tmp_path / "named.onnx").write_bytes(b"\x1c\0\0\0TFL3")
     assert runtime_of(tmp_path / "named.onnx") is LITERT
+    (tmp_path / "named.onnx").write_bytes(b"\x30\0\0\0ET12")
+    assert runtime_of(tmp_path / "named.onnx") is EXECUTORCH
     (tmp_path / "other").write_bytes(b"")
     assert runtime_of(tmp_path / "other") is ONNX_RUNTIME
 

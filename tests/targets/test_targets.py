@@ -40,6 +40,10 @@ class TestLiteRtMicro(TestLiteRtCpu):
         assert {form for rule in self.target.ops.values() for form in rule.forms} == {"integer", "passthrough"}
 
 
+class TestExecuTorchXnnpack(TargetContract):
+    target = TARGETS["executorch-xnnpack"]
+
+
 def test_this_machine_decides_on_the_width_of_weights() -> None:
     assert for_machine(get_target("ort-cpu"), vnni=False).weight_bits == 7
     assert for_machine(get_target("ort-cpu"), vnni=None).weight_bits == 8

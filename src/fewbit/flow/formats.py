@@ -73,16 +73,31 @@ def _write_onnx(model: ir.Model, path: Path, details: Details) -> tuple[str, ...
 def _write_litert(model: ir.Model, path: Path, details: Details) -> tuple[str, ...]:
     from fewbit.formats.litert.write import convert
 
-    open_sizes = {
-        info.name for info in Hub(model).inputs if any(not isinstance(n, int) for n in (info.shape or ())[1:])
-    }
-    shapes = {name: sizes for name, sizes in details.shapes.items() if name in open_sizes}
     written = convert(
-        model, shapes=shapes, metadata=details.metadata, hybrid=details.dynamic, keep_names=details.keep_names
+        model,
+        shapes=_open_sizes(model, details, first=1),
+        metadata=details.metadata,
+        hybrid=details.dynamic,
+        keep_names=details.keep_names,
     )
     with atomic_files(path) as (file,):
         file.write(written.data)
     return written.notes
+
+
+def _write_executorch(model: ir.Model, path: Path, details: Details) -> tuple[str, ...]:
+    from fewbit.formats.executorch.door import convert
+
+    written = convert(model, shapes=_open_sizes(model, details, first=0), dynamic=details.dynamic)
+    with atomic_files(path) as (file,):
+        file.write(written.data)
+    return written.notes
+
+
+def _open_sizes(model: ir.Model, details: Details, first: int) -> dict[str, Sequence[int]]:
+    """Sizes, those of the sample, of the inputs that have an open one from the axis `first` on."""
+    inputs = [info for info in Hub(model).inputs if any(not isinstance(n, int) for n in (info.shape or ())[first:])]
+    return {info.name: details.shapes[info.name] for info in inputs if info.name in details.shapes}
 
 
 FORMATS: Mapping[str, ModelFormat] = MappingProxyType(
@@ -98,6 +113,9 @@ FORMATS: Mapping[str, ModelFormat] = MappingProxyType(
                 _write_litert,
                 with_integer_arithmetic,
                 with_integer_ends,
+            ),
+            ModelFormat(
+                "executorch", ".pte", "executorch-xnnpack", lower_plain, _write_executorch, with_integer_arithmetic
             ),
         )
     }

@@ -14,7 +14,7 @@ from fewbit.graph.shapes import infer_shapes
 from fewbit.runtimes import litert, onnxruntime
 from fewbit.runtimes.litert_file import read_graphs
 from fewbit.runtimes.session import Feed
-from fewbit.runtimes.table import LITERT, runtime_of
+from fewbit.runtimes.table import EXECUTORCH, LITERT, runtime_of
 
 Look = Callable[[Feed], "dict[str, NDArray[Any]]"]
 """Runs the model on a feed of its own and gives the values that are watched, by name."""
@@ -48,8 +48,11 @@ def layers_of(model: Any, *, normalize: bool) -> Layers:
     Args:
         normalize: of ONNX, whether to look at the hub's form of it.
     """
-    if isinstance(model, str | Path) and runtime_of(model) is LITERT:
+    runtime = runtime_of(model) if isinstance(model, str | Path) else None
+    if runtime is LITERT:
         return _LiteRtLayers(model)
+    if runtime is EXECUTORCH:
+        return _NoLayers()
     return _OnnxLayers(model, normalize)
 
 
@@ -83,6 +86,17 @@ class _OnnxLayers:
         # Unoptimized: a fused node would not make the value, and the arithmetic is that of the QDQ graph.
         session = onnxruntime.open_session(copy.model, optimize=False)
         return lambda feed: dict(zip(names, session.run(feed), strict=True))
+
+
+class _NoLayers:
+    """Of a file of ExecuTorch, whose runtime gives its outputs alone."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.names: list[str] = []
+
+    def watch(self, names: Sequence[str]) -> Look:
+        return lambda feed: {}
 
 
 class _LiteRtLayers:

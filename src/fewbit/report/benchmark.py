@@ -45,7 +45,7 @@ def _add_execution(facts: Table, execution: dict[str, Any], baseline: dict[str, 
         if kernels[name]:
             facts.add_row(title, counts(kernels[name]))
     if execution["partitions"] is not None:
-        own = [f"{op['op']} {op['count']} ({op['dtypes']})" for op in execution["ops"] if op["where"] == "LiteRT"]
+        own = [f"{op['op']} {op['count']} ({op['dtypes']})" for op in execution["ops"] if op["where"] != "XNNPACK"]
         parts = execution["partitions"]
         facts.add_row("XNNPACK", f"{parts} part{'' if parts == 1 else 's'}; not in it: {', '.join(own) or 'nothing'}")
     if execution["arena_bytes"] is not None:

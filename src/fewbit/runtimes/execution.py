@@ -49,7 +49,7 @@ class ExecutedOp:
 class Execution:
     """Operators of the main graph in the order in which they first occur.
 
-    partitions: parts that XNNPACK runs as a whole, between which activations go back to LiteRT. arena: the memory of
+    partitions: parts that XNNPACK runs as a whole, between which activations go back to the runtime. arena: the memory of
     activations on a microcontroller. None: not of this runtime.
     """
 

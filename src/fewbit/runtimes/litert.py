@@ -81,10 +81,9 @@ class LiteRtSession:
             DataError: an input is missing, or of a wrong shape or dtype; integers that do not fit the input's own; or LiteRT
                 refuses the feed, with its own words in the message.
         """
-        count = self._samples(feed)
-        if count > 1:
-            single = [self.run({n: a[i : i + 1] for n, a in feed.items() if n in self.inputs}) for i in range(count)]
-            return [np.concatenate(parts) for parts in zip(*single, strict=True)]
+        singles = self._singles(feed)
+        if len(singles) > 1:
+            return [np.concatenate(parts) for parts in zip(*map(self.run, singles), strict=True)]
         arrays = self._arrays(feed)
         self._resize(arrays)
         self._interpreter.reset_all_variables()
@@ -95,11 +94,14 @@ class LiteRtSession:
 
     def timed(self, feed: Feed) -> Callable[[], object]:
         """One run on stored integers: the feed is quantized before and outputs stay as they are, as in a device's program."""
-        arrays = self._arrays(feed)
+        samples = [self._arrays(single) for single in self._singles(feed)]
 
         def once() -> object:
-            self._resize(arrays)
-            return self._invoke(arrays)
+            outputs: object = None
+            for arrays in samples:
+                self._resize(arrays)
+                outputs = self._invoke(arrays)
+            return outputs
 
         return once
 
@@ -109,16 +111,17 @@ class LiteRtSession:
     def output_shapes(self) -> Ends:
         return {end.name: _face(end) for end in self._made}
 
-    def _samples(self, feed: Feed) -> int:
-        """How many samples a feed holds for a file whose ends all hold one, of the same sizes; else 1."""
+    def _singles(self, feed: Feed) -> list[Feed]:
+        """The samples of a feed for a file whose ends all hold one, of the same sizes; else the feed as it is."""
         counts = set()
         for end in self._ends:
             shape = feed[end.name].shape if end.name in feed else ()
             if not shape or end.shape[:1] != (1,) or shape[1:] != end.shape[1:]:
-                return 1
+                return [feed]
             counts.add(shape[0])
-        one = all(end.shape[:1] == (1,) for end in self._made)
-        return counts.pop() if one and len(counts) == 1 else 1
+        if len(counts) != 1 or any(end.shape[:1] != (1,) for end in self._made):
+            return [feed]
+        return [{name: feed[name][i : i + 1] for name in self.inputs} for i in range(counts.pop())] or [feed]
 
     def _arrays(self, feed: Feed) -> list[NDArray[Any]]:
         missing = [name for name in self.inputs if name not in feed]

@@ -12,13 +12,15 @@ from contextlib import contextmanager, suppress
 
 _LOCK = threading.Lock()
 _STDERR = 2
-_NEWS = re.compile(rb"INFO: .*(TensorFlow Lite|XNNPACK|[Dd]elegate)")
+_NEWS = re.compile(rb"INFO: .*(TensorFlow Lite|XNNPACK|[Dd]elegate)|\[(cpuinfo_utils|threadpool)\.cpp")
 
 
 @contextmanager
 def quiet_native() -> Iterator[None]:
     """Hold back what the process writes to the descriptor of stderr, and write it after the block, less the lines of LiteRT
-    that begin with INFO. One thread at a time; lines of other threads come late, not lost."""
+    that begin with INFO and those of ExecuTorch on the CPU and its threads.
+
+    One thread at a time; lines of other threads come late, not lost."""
     with _LOCK, tempfile.TemporaryFile() as held:
         try:
             kept = os.dup(_STDERR)

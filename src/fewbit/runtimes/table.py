@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fewbit.errors import ModelError
-from fewbit.runtimes import litert, litert_ops, onnxruntime, verify
+from fewbit.runtimes import executorch, executorch_ops, litert, litert_ops, onnxruntime, verify
 from fewbit.runtimes.execution import Execution, Kernels
 from fewbit.runtimes.session import Session
 
@@ -71,7 +71,17 @@ _LITERT_MICRO = Runtime(
     simulated=False,  # they round sums and ties otherwise than XNNPACK's
 )  # stands for TFLite Micro, whose kernels these are
 
-RUNTIMES: tuple[Runtime, ...] = (LITERT, ONNX_RUNTIME)
+EXECUTORCH = Runtime(
+    executorch.NAME,
+    "ExecuTorch",
+    executorch.MAGIC,
+    executorch.open_session,
+    executorch.version,
+    executorch.preload,
+    executorch_ops.executed_ops,
+)
+
+RUNTIMES: tuple[Runtime, ...] = (LITERT, EXECUTORCH, ONNX_RUNTIME)
 
 
 def runtime_named(name: str) -> Runtime | None:

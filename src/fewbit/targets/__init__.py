@@ -6,6 +6,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 from fewbit.errors import RecipeError
+from fewbit.targets.executorch_xnnpack import EXECUTORCH_XNNPACK
 from fewbit.targets.litert_cpu import LITERT_CPU
 from fewbit.targets.litert_micro import LITERT_MICRO
 from fewbit.targets.ort_cpu import ORT_CPU, ORT_CPU_AVX2, ORT_CPU_VNNI
@@ -14,7 +15,8 @@ from fewbit.targets.schema import Form, OpRule, Target
 __all__ = ["TARGETS", "Form", "OpRule", "Target", "for_machine", "get_target"]
 
 TARGETS: dict[str, Target] = {
-    target.name: target for target in (ORT_CPU, ORT_CPU_AVX2, ORT_CPU_VNNI, LITERT_CPU, LITERT_MICRO)
+    target.name: target
+    for target in (ORT_CPU, ORT_CPU_AVX2, ORT_CPU_VNNI, LITERT_CPU, LITERT_MICRO, EXECUTORCH_XNNPACK)
 }
 
 

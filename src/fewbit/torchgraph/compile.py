@@ -29,9 +29,13 @@ class Compiler:
 
     constants: the numbers of every initializer and Constant node, subgraphs included, by name.
     on_host: those that rows read as numbers on the host and nowhere else, and vectors of int64, ONNX's type of shapes.
+
+    Args:
+        rows: operators besides those of `fewbit.torchgraph.ops`, or in their place.
     """
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, rows: Mapping[str, Row]) -> None:
+        self._rows = rows
         self.constants: dict[str, Host] = {}
         self._steered: dict[str, bool] = {}
         self._missing: dict[str, list[str]] = {}
@@ -75,7 +79,7 @@ class Compiler:
         if ir.DataType.STRING in (*view.inputs, *view.outputs):
             self._refuse(f"{view.op} of strings", view)
             return None
-        row = find_row(view)
+        row = find_row(view, self._rows)
         if row is None:
             return self._call(node, view)
         bodies = {

@@ -19,7 +19,7 @@ from fewbit.graph.shapes import infer_shapes
 from fewbit.torchgraph.compile import Compiler
 from fewbit.torchgraph.dtypes import to_tensor
 from fewbit.torchgraph.execute import Executor
-from fewbit.torchgraph.node import Host, Value, as_tensor
+from fewbit.torchgraph.node import Host, Row, Value, as_tensor
 from fewbit.torchgraph.program import Program, Schedule, schedule
 from fewbit.torchgraph.weights import weights_of
 
@@ -28,13 +28,17 @@ OUTPUT = ""
 
 
 def to_torch(
-    model: str | Path | onnx.ModelProto | ir.Model | Hub, *, trainable: bool | Collection[str] = True
+    model: str | Path | onnx.ModelProto | ir.Model | Hub,
+    *,
+    trainable: bool | Collection[str] = True,
+    rows: Mapping[str, Row] | None = None,
 ) -> GraphModule:
     """A module that computes what the model computes.
 
     Args:
         model: a hub is taken as it is; anything else is loaded and normalized.
         trainable: whether the weights (`fewbit.torchgraph.weights`) are parameters, or the names of the constants that are.
+        rows: operators besides those of `fewbit.torchgraph.ops`, or in their place, by name, with the domain in front.
 
     Raises:
         ModelError: operators without a row in `fewbit.torchgraph.ops`, all of them named; an opset before 13.
@@ -47,7 +51,7 @@ def to_torch(
         )
     if any(v.dtype is None for n in hub.graph.all_nodes() for v in n.outputs):
         infer_shapes(hub.model)
-    return GraphModule(hub, trainable)
+    return GraphModule(hub, trainable, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +75,11 @@ class GraphModule(nn.Module):
         dots as underscores (and a number where that is taken). Constants that steer shapes are neither.
     """
 
-    def __init__(self, hub: Hub, trainable: bool | Collection[str] = True) -> None:
+    def __init__(
+        self, hub: Hub, trainable: bool | Collection[str] = True, rows: Mapping[str, Row] | None = None
+    ) -> None:
         super().__init__()
-        compiler = Compiler(hub)
+        compiler = Compiler(hub, rows or {})
         self._program = compiler.program
         self.input_names, self.output_names = self._program.inputs, self._program.outputs
         self._values = frozenset(self._program.values())

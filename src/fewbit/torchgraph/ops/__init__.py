@@ -6,6 +6,8 @@ on purpose: what they compute cannot be compared with a runtime's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fewbit.torchgraph.node import Node, Row
 from fewbit.torchgraph.ops import (
     attention,
@@ -50,6 +52,7 @@ TABLES: tuple[dict[str, Row], ...] = (
 ROWS: dict[str, Row] = {name: row for table in TABLES for name, row in table.items()}
 
 
-def find_row(node: Node) -> Row | None:
-    """The row of a node's operator, or None."""
-    return ROWS.get(f"{node.domain}.{node.op}" if node.domain else node.op)
+def find_row(node: Node, more: Mapping[str, Row]) -> Row | None:
+    """The row of a node's operator, or None. `more` is looked up first."""
+    name = f"{node.domain}.{node.op}" if node.domain else node.op
+    return more.get(name) or ROWS.get(name)
