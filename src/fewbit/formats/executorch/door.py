@@ -17,7 +17,7 @@ from fewbit.errors import ModelError
 from fewbit.extras import load_extra
 from fewbit.formats.executorch.rows import ROWS
 from fewbit.formats.executorch.spell import spell
-from fewbit.formats.litert.write.prepare import fix_inputs
+from fewbit.graph.fixed_inputs import fix_inputs
 from fewbit.graph.hub import Hub, shape_of
 from fewbit.graph.load import load
 from fewbit.graph.rules import fold_constants
