@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 
 import fewbit
-from fewbit.errors import ModelError, RecipeError, VerificationError
+from fewbit.errors import DataError, ModelError, RecipeError, VerificationError
 from fewbit.flow import formats
 from fewbit.flow.formats import FORMATS, Details, target_name
 from fewbit.graph.hub import Hub
@@ -101,6 +101,24 @@ class TestLiteRt:
         result = qat.export(prepared, tmp_path / "q.tflite")
         assert any("dB of the trained module" in note for note in result.notes)
         assert result.verification is not None and result.verification.kernels.integer["CONV_2D"] == 2
+
+    def test_a_file_whose_channels_are_last_takes_samples_of_either_layout(self, tmp_path: Path) -> None:
+        """The same samples in both layouts give the same file; inputs and outputs stay as they were."""
+        from tests.tflite import conv_net
+        from tests.tflite import images as pictures
+
+        conv_net(tmp_path / "m.tflite")
+        last = pictures(16)
+        files = []
+        for name, samples in (("last", {"x": last}), ("first", {"image": last.transpose(0, 3, 1, 2)})):
+            out = tmp_path / f"{name}.tflite"
+            fewbit.quantize(tmp_path / "m.tflite", samples, out=out)
+            files.append(out.read_bytes())
+        assert files[0] == files[1]
+        before, after = (open_model(path).input_shapes()["x"] for path in (tmp_path / "m.tflite", out))
+        assert before[0] == after[0] and before[1][1:] == after[1][1:]
+        with pytest.raises(DataError, match="takes shape"):
+            fewbit.quantize(tmp_path / "m.tflite", {"x": last[:, :3]}, out=tmp_path / "q.tflite")
 
     def test_weights_that_no_file_holds_are_named(self, tmp_path: Path) -> None:
         b = Builder()

@@ -169,7 +169,7 @@ def samples_for_all(
     if all(isinstance(session, OrtSession) for session in sessions.values()):
         raise refused[0]
     try:
-        face, links = _face_of_samples(data, faced[0])
+        face, links = _face_of_samples(data, faced[0].input_shapes())
     except (DataError, ModelError):
         raise refused[0] from None
     label = next(iter(sessions))
@@ -182,16 +182,47 @@ def same_inputs(sessions: Sequence[Session]) -> bool:
     return all(isinstance(s, OrtSession) and list(s.inputs) == list(sessions[0].inputs) for s in sessions)
 
 
-def _face_of_samples(data: Any, session: Session) -> tuple[Ends, list[Link]]:
-    """The inputs as the first sample has them; batch and other open sizes as the model has them.
+def samples_in_layout(
+    data: Any, inputs: list[InputInfo], *, limit: int | None, preprocess: str | None, purpose: str
+) -> tuple[DataSource, list[str]]:
+    """Samples for a model that may have its channels last, and notes: those for its ONNX form, with other names or the
+    channels first, are turned, if their shapes tell what is what.
+
+    Raises:
+        DataError: they fit neither way.
+    """
+    source = samples_for(data, inputs, limit=limit, preprocess=preprocess, purpose=purpose)
+    if isinstance(data, Iterator):  # it cannot be read to try it
+        return source, []
+    try:
+        next(iter(source))
+        return source, []
+    except DataError as refused:
+        try:
+            ends: Ends = {info.name: (info.dtype, list(info.shape or ())) for info in inputs}
+            face, links = _face_of_samples(data, ends)
+        except (DataError, ModelError):
+            raise refused from None
+    faced = [InputInfo(name, dtype, tuple(shape)) for name, (dtype, shape) in face.items()]
+    given = samples_for(data, faced, limit=limit, preprocess=preprocess, purpose=purpose)
+
+    def turned() -> Iterator[tuple[Feed, Any]]:
+        for feed, label in given:
+            yield {link.own: _turned(np.asarray(feed[link.face]), link.axes) for link in links}, label
+
+    notes = [f"samples: {note}" for note in _notes("input", links, "the model")]
+    return DataSource(turned, inputs, description=given.description, count=given.count), notes
+
+
+def _face_of_samples(data: Any, ends: Ends) -> tuple[Ends, list[Link]]:
+    """The inputs as the first sample has them, where the model has these; batch and other open sizes as the model has them.
 
     Raises:
         DataError, ModelError: they cannot be told.
     """
     given = open_source(data, inputs=(), limit=1).first()
-    arrays = given if isinstance(given, Mapping) else {session.inputs[0]: given}
+    arrays = given if isinstance(given, Mapping) else {next(iter(ends)): given}
     shapes: Ends = {str(name): (np.asarray(a).dtype, list(np.shape(a))) for name, a in arrays.items()}
-    ends = session.input_shapes()
     links = _links(shapes, ends, "inputs", "the model")
     face: Ends = {}
     for link in links:

@@ -21,6 +21,7 @@ from fewbit.flow.opening import ImportOptions, import_notes, open_models
 from fewbit.flow.repair import repair
 from fewbit.flow.synthetic import calibration_source
 from fewbit.flow.verification import RANDOM, SLOWER, Verification, details_for, verified
+from fewbit.formats.litert.kinds import is_litert
 from fewbit.graph.hub import Hub
 from fewbit.graph.load import check_weights, find_quantization, load
 from fewbit.measure.compare import finite_or_none
@@ -157,6 +158,7 @@ def quantize(
             purpose="calibration",
             threads=threads,
             progress=progress,
+            any_layout=is_litert(model),
         )
     if batch is not None and batch < 1:
         raise DataError(f"batch {batch} holds no sample; give at least 1")

@@ -15,6 +15,7 @@ from fewbit.data.check import Feed
 from fewbit.errors import DataError
 from fewbit.extras import load_extra
 from fewbit.flow.common import SYNTHETIC, hub_inputs, is_synthetic, samples_for, synthetic_feed
+from fewbit.flow.faces import samples_in_layout
 from fewbit.flow.repair import multiplications
 from fewbit.graph.hub import Hub, shape_of
 from fewbit.graph.masks import attention_mask_adds
@@ -42,8 +43,12 @@ def calibration_source(
     threads: int,
     progress: Progress,
     seed: int = 0,
+    any_layout: bool = False,
 ) -> DataSource:
     """The samples that were given, the first `limit` or else `most` of them; for `synthetic`, samples made for this network.
+
+    Args:
+        any_layout: take samples of the model's ONNX form too, with their channels first, for a model that has them last.
 
     How many are made, where `limit` does not say it: 64, `most` at most, and in large networks fewer, but 8 at least.
 
@@ -51,7 +56,13 @@ def calibration_source(
         DataError: the network tells nothing from which samples could be made. MissingExtraError: torch is not installed.
     """
     if not is_synthetic(data):
-        return samples_for(data, hub_inputs(hub), limit=limit or most, preprocess=preprocess, purpose=purpose)
+        inputs, wanted = hub_inputs(hub), limit or most
+        if not any_layout or data is None:
+            return samples_for(data, inputs, limit=wanted, preprocess=preprocess, purpose=purpose)
+        source, notes = samples_in_layout(data, inputs, limit=wanted, preprocess=preprocess, purpose=purpose)
+        for note in notes:
+            progress.note(note)
+        return source
     count = limit or min(_COUNT, most or _COUNT)
     if count < 1:
         raise DataError(f"the number of samples must be at least 1, given {count}")

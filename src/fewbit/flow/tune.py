@@ -22,6 +22,7 @@ from fewbit.flow.formats import format_of, target_name
 from fewbit.flow.opening import ImportOptions, open_models
 from fewbit.flow.quantize import QuantizeResult, check_output, effort_named, quantize
 from fewbit.flow.synthetic import calibration_source
+from fewbit.formats.litert.kinds import is_litert
 from fewbit.graph.hub import Hub
 from fewbit.graph.load import check_weights, find_quantization, load
 from fewbit.measure.compare import finite_or_none
@@ -202,6 +203,7 @@ def tune(
         threads=threads,
         seed=seed,
         progress=progress,
+        any_layout=is_litert(model),
     )
     wanted = Recipe.get(recipe).excluding(exclude)
 
