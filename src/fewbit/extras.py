@@ -14,6 +14,7 @@ EXTRAS: dict[str, tuple[str, str]] = {  # module: (package, extra)
     "torch": ("torch", "torch"),
     "onnxscript": ("onnxscript", "torch"),
     "ai_edge_litert": ("ai-edge-litert", "litert"),
+    "tensorflow": ("tensorflow", "keras"),
     "executorch": ("executorch", "executorch"),
     "openvino": ("openvino", "openvino"),
     "ethosu": ("ethos-u-vela", "vela"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fewbit.data.source import first_feed
 from fewbit.errors import RecipeError
+from fewbit.formats.keras.kinds import is_keras
 from fewbit.formats.litert.kinds import is_litert
 from fewbit.formats.torch.kinds import is_torch_object, kind_of, needs_example
 from fewbit.graph import load as graph
@@ -29,7 +30,7 @@ IMPORT = "import"
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """What a PyTorch model may need to be imported, and which signature of a LiteRT model is meant; see `load`."""
+    """What a PyTorch model may need to be imported, and which signature of a LiteRT file or SavedModel; see `load`."""
 
     example_inputs: Any = None
     dynamic_shapes: Any = None
@@ -44,8 +45,9 @@ class ImportOptions:
 
     def unused(self, models: Sequence[Any]) -> list[str]:
         """Those that none of these models can use."""
-        torch, litert = any(is_torch(model) for model in models), any(is_litert(model) for model in models)
-        return [name for name in self.given() if not (litert if name == "signature" else torch)]
+        torch = any(is_torch(model) for model in models)
+        signed = any(is_litert(model) or is_keras(model) for model in models)
+        return [name for name in self.given() if not (signed if name == "signature" else torch)]
 
 
 def load(
@@ -62,8 +64,8 @@ def load(
 
     Args:
         model: a model file, an onnx.ModelProto, an onnx_ir.Model or a hub; or PyTorch's: a torch.nn.Module, a TorchScript
-            module, an ExportedProgram, or a file of any of them or of weights; or a LiteRT (.tflite) file. What a file is,
-            its content says.
+            module, an ExportedProgram, or a file of any of them or of weights; or a LiteRT (.tflite) file, a Keras file or the
+            folder of a SavedModel. What a file is, its content says.
         normalize: apply the default rules of `fewbit.graph.normalize`; what they did is in `Hub.log`.
         example_inputs: for a module of PyTorch: a tensor or array, a tuple of arguments of forward, or a mapping of their
             names. Their shapes and dtypes are what matters.
@@ -73,12 +75,14 @@ def load(
         factory: for a file of weights, what builds the module: a callable, or `FILE.py:NAME("literal", ...)`.
         allow_pickle: unpickle files of PyTorch that run code when they are loaded. That code can do whatever you can:
             allow it only for files whose maker you trust.
-        signature: the signature or subgraph of a LiteRT file that has several; None: the first.
+        signature: the signature or subgraph of a LiteRT file, or the signature of a SavedModel, that has several; None: the
+            first.
 
     Raises:
         ModelError: no model, a broken or refused one, external data that is missing, or a module that cannot be exported.
         DataError, RecipeError: the options do not fit the model.
-        MissingExtraError: a PyTorch model, and torch is not installed; or a LiteRT file without ai-edge-litert.
+        MissingExtraError: a PyTorch model, and torch is not installed; or a LiteRT file without ai-edge-litert; or a
+            Keras file or SavedModel without tensorflow.
     """
     options = ImportOptions(example_inputs, dynamic_shapes, factory, allow_pickle, signature)
     _refuse(options, model)
@@ -87,7 +91,7 @@ def load(
 
 def _comes_in(model: Any) -> bool:
     """Whether a model has to go through an import door."""
-    return is_torch(model) or is_litert(model)
+    return is_torch(model) or is_litert(model) or is_keras(model)
 
 
 def _imported(model: Any, options: ImportOptions) -> Hub:
@@ -96,6 +100,11 @@ def _imported(model: Any, options: ImportOptions) -> Hub:
 
         read = read_litert(model, signature=options.signature)
         return _hub(read.model, read.notes)
+    if is_keras(model):
+        from fewbit.formats.keras.door import import_keras
+
+        made = import_keras(model, signature=options.signature)
+        return _hub(made.model, made.notes)
     from fewbit.formats.torch.door import import_torch
 
     imported = import_torch(

@@ -382,7 +382,7 @@ def _publish(folder: Path, out: Path) -> None:
 
 
 def _float_bytes(model: Any, hub: Hub) -> int:
-    if isinstance(model, str | Path):
+    if isinstance(model, str | Path) and Path(model).is_file():
         path = Path(model)
         external = {
             getattr(v.const_value, "path", None) for v in hub.graph.initializers.values() if v.const_value is not None

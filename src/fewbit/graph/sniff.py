@@ -9,7 +9,7 @@ _MAGIC = (
     (4, b"TFL3", "it is a LiteRT (.tflite) model, which `fewbit.load` and the commands open"),
     (4, b"ORTM", "it is in ONNX Runtime's .ort format; give the .onnx file it was made from"),
     (4, b"ET12", "it is an ExecuTorch (.pte) program; export the torch model to ONNX"),
-    (0, b"PK\x03\x04", "it is a zip archive, but none of PyTorch (a Keras file?); export the model to ONNX first"),
+    (0, b"PK\x03\x04", "it is a zip archive, but none of PyTorch or Keras; export the model to ONNX first"),
     (0, b"\x80\x02", "it is a Python pickle (a PyTorch checkpoint?); export the model to ONNX first"),
     (0, b"\x80\x03", "it is a Python pickle (a PyTorch checkpoint?); export the model to ONNX first"),
     (0, b"\x80\x04", "it is a Python pickle (a PyTorch checkpoint?); export the model to ONNX first"),
