@@ -44,7 +44,7 @@ def test_a_missing_package_yields_the_pip_command(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not _HERE, reason="tensorflow is not installed: pip install 'fewbit[keras]'")
 class TestTensorFlow:
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def model(self) -> Any:
         import keras
 
@@ -61,6 +61,7 @@ class TestTensorFlow:
             ]
         )
 
+    @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of TensorFlow's own variables
     @pytest.mark.parametrize("kind", ["m.keras", "m.h5", "folder"])
     def test_comes_in_and_goes_out_as_integers(self, model: Any, kind: str, tmp_path: Path) -> None:
         path = tmp_path / kind
