@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import onnx_ir as ir
 import pytest
 
 import fewbit
-from fewbit.errors import DataError, ModelError, RecipeError, VerificationError
+from fewbit.errors import DataError, MissingExtraError, ModelError, RecipeError, VerificationError
 from fewbit.flow import formats
 from fewbit.flow.formats import FORMATS, Details, target_name
 from fewbit.graph.hub import Hub
@@ -50,6 +51,20 @@ def test_formats_that_do_not_fit_are_refused(convs: Path, images: np.ndarray, tm
         fewbit.quantize(convs, images, target="ort-cpu", format="litert")
     with pytest.raises(RecipeError, match=r"has the ending \.onnx; this target writes \.tflite"):
         fewbit.quantize(convs, images, target="litert-cpu", out=tmp_path / "q.onnx")
+
+
+def test_a_missing_runtime_is_told_before_the_work(
+    convs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "ai_edge_litert"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+
+    def samples() -> list[np.ndarray]:
+        raise AssertionError("no sample is wanted yet")
+
+    with pytest.raises(MissingExtraError, match=r"pip install 'fewbit\[litert\]'"):
+        fewbit.quantize(convs, samples, out=tmp_path / "q.tflite")
 
 
 class TestLiteRt:

@@ -13,6 +13,7 @@ from fewbit.errors import DataError, RecipeError
 from fewbit.graph.hub import Hub
 from fewbit.runtimes.cpu import cpu_features
 from fewbit.runtimes.session import Session
+from fewbit.runtimes.table import runtime_named
 from fewbit.targets import Target, for_machine, get_target
 
 NAMED = 5  # layers in a note; the plan names all
@@ -26,6 +27,17 @@ def target_for(name: str | Target) -> Target:
     """A target by name; `ort-cpu` with the limits of this machine's CPU."""
     target = get_target(name) if isinstance(name, str) else name
     return for_machine(target, vnni=cpu_features().vnni)
+
+
+def check_runtime(target: Target) -> None:
+    """Import the runtime that a target's files are verified in, before the work and not after it.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    runtime = runtime_named(target.runtime)
+    if runtime is not None:
+        runtime.preload()
 
 
 def hub_inputs(hub: Hub) -> list[InputInfo]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fewbit.data import DataSource
 from fewbit.errors import DataError, ModelError, OutputError, PlanError, RecipeError
 from fewbit.flow.calibrate import EFFORTS, Calibrator, Effort
-from fewbit.flow.common import is_synthetic, target_for
+from fewbit.flow.common import check_runtime, is_synthetic, target_for
 from fewbit.flow.formats import format_of, target_name
 from fewbit.flow.opening import ImportOptions, import_notes, open_models
 from fewbit.flow.repair import repair
@@ -140,6 +140,7 @@ def quantize(
     chosen, level = target_for(target_name(target, format, out)), effort_named(effort)
     if format is not None and format != chosen.format:
         raise RecipeError(f"target {chosen.name} writes {chosen.format}, not {format}; leave one of the two out")
+    check_runtime(chosen)
     check_output(out, model, format_of(chosen).suffix)
     integer_ends = wants_integer_ends(io, chosen)
     if min_sqnr and chosen.integers_only:

@@ -16,7 +16,7 @@ from fewbit.data import DataSource, open_source
 from fewbit.errors import ModelError, OutputError, PlanError, RecipeError
 from fewbit.extras import load_extra
 from fewbit.flow.calibrate import Calibrator, Effort
-from fewbit.flow.common import hub_inputs, is_synthetic, target_for
+from fewbit.flow.common import check_runtime, hub_inputs, is_synthetic, target_for
 from fewbit.flow.duration import seconds
 from fewbit.flow.formats import format_of, target_name
 from fewbit.flow.opening import ImportOptions, open_models
@@ -193,6 +193,7 @@ def tune(
         raise ModelError(f"the model cannot be tuned: {quantized}; give the float model")
     check_weights(hub)
     chosen = target_for(target_name(target, None, out))
+    check_runtime(chosen)
     check_output(out, model, format_of(chosen).suffix)
     source = calibration_source(
         data,
