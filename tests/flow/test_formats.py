@@ -56,9 +56,14 @@ def test_formats_that_do_not_fit_are_refused(convs: Path, images: np.ndarray, tm
 def test_a_missing_runtime_is_told_before_the_work(
     convs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == "ai_edge_litert"]:
+    class Absent:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "ai_edge_litert":
+                raise ModuleNotFoundError("there is none", name=name)
+
+    for name in [name for name in sys.modules if name.startswith("ai_edge_litert")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
 
     def samples() -> list[np.ndarray]:
         raise AssertionError("no sample is wanted yet")
