@@ -28,10 +28,10 @@ def command(
     data: DataOpt = None,
     target: TargetOpt = None,
     batch: Annotated[
-        list[int] | None, typer.Option("--batch", min=1, help="Batch size; repeatable [default: 1]", show_default=False)
+        list[int] | None, typer.Option("--batch", min=1, help="Batch size; repeatable (1).", show_default=False)
     ] = None,
     threads: Annotated[
-        list[int] | None, typer.Option("--threads", min=1, help="Threads; repeatable [default: 1]", show_default=False)
+        list[int] | None, typer.Option("--threads", min=1, help="Threads; repeatable (1).", show_default=False)
     ] = None,
     rounds: Annotated[int, typer.Option("--rounds", min=3, help="Rounds of timing, in turns.")] = 15,
     preprocess: PreprocessOpt = None,

@@ -61,7 +61,7 @@ TargetOpt = Annotated[
         "--target",
         metavar="T",
         show_default=False,
-        help="Where the model will run: a name of `fewbit targets list` [default: ort-cpu; litert-cpu for a .tflite]",
+        help="Where the model will run: a name of `fewbit targets list` (ort-cpu, or by the ending of OUT).",
     ),
 ]
 RecipeOpt = Annotated[
@@ -94,7 +94,7 @@ InputShapeOpt = Annotated[
         "--input-shape",
         metavar="NAME=SHAPE[:DTYPE]",
         show_default=False,
-        help="PyTorch: an example input, such as image=1x3x224x224 or ids=1x128:int64; repeatable [default: the first sample]",
+        help="PyTorch: an example input, such as image=1x3x224x224 or ids=1x128:int64; repeatable (the first sample).",
     ),
 ]
 DynamicOpt = Annotated[
@@ -103,7 +103,7 @@ DynamicOpt = Annotated[
         "--dynamic",
         metavar="NAME:AXIS=SIZE",
         show_default=False,
-        help="PyTorch: an axis of any size, such as ids:1=sequence; repeatable [default: the first of all inputs]",
+        help="PyTorch: an axis of any size, such as ids:1=sequence; repeatable (the first of all inputs).",
     ),
 ]
 FactoryOpt = Annotated[
@@ -129,7 +129,7 @@ SignatureOpt = Annotated[
         "--signature",
         metavar="NAME",
         show_default=False,
-        help="LiteRT: which signature or subgraph of a file with several [default: the first]",
+        help="LiteRT: which signature or subgraph of a file with several (the first).",
     ),
 ]
 

@@ -43,9 +43,11 @@ def command(
         Path | None, typer.Option("--save-plan", help="Write the plan here.", show_default=False)
     ] = None,
     format_: Annotated[
-        Literal["onnx", "litert"] | None,
+        Literal["onnx", "litert", "executorch"] | None,
         typer.Option(
-            "--format", show_default=False, help="The file format to write [default: by the target, or by OUT]"
+            "--format",
+            show_default=False,
+            help="The file format to write (that of the target, or of the ending of OUT).",
         ),
     ] = None,
     io: Annotated[
@@ -53,7 +55,7 @@ def command(
         typer.Option(
             "--io",
             show_default=False,
-            help="What a LiteRT file takes and gives: real numbers, or stored integers [default: by the target]",
+            help="What a LiteRT file takes and gives: real numbers, or stored integers (by the target).",
         ),
     ] = None,
     min_sqnr: Annotated[
