@@ -97,6 +97,18 @@ class TestLiteRt:
         assert result.verification is not None and result.verification.outputs[0].sqnr > least
         assert set(result.plan.forms()) & {"storage", "dynamic"}
 
+    def test_layers_are_compared_where_names_are_kept(self, tmp_path: Path) -> None:
+        b = Builder()
+        x = b.node("Relu", [b.node("Conv", ["x", b.weight(8, 3, 3, 3), b.weight(8)])], "first")
+        x = b.node("Relu", [b.node("Conv", [x, b.weight(8, 8, 3, 3), b.weight(8)])], "second")
+        b.node("Conv", [x, b.weight(4, 8, 1, 1)], "y")
+        path = b.save(tmp_path / "m.onnx", {"x": (1, 3, 8, 8)}, ["y"])
+        images = np.random.default_rng(0).standard_normal((8, 3, 8, 8)).astype(np.float32)
+        fewbit.quantize(path, images, out=tmp_path / "q.tflite", keep_names=True)
+        found = fewbit.compare(path, tmp_path / "q.tflite", images)
+        assert {layer.comparison.name for layer in found.layers} >= {"first", "second"}
+        assert all(layer.comparison.sqnr > 20.0 for layer in found.layers)
+
     def test_4_bit_weights_in_blocks(self, tmp_path: Path) -> None:
         """64 inputs are two blocks; 48 leave a rest, so that layer has one scale a channel and computes in float."""
         b = Builder()

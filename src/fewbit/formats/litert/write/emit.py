@@ -169,18 +169,21 @@ class Emitter:
             self.call("DEQUANTIZE", [index], [self._halves[index]], "DequantizeOptions")
         return self._halves[index]
 
-    def _target(self, tensor: Tensor, layout: Layout) -> int:
-        """A tensor of the file for a logical one: under its own name in the hub's layout."""
+    def _target(self, tensor: Tensor, layout: Layout, *, made: bool = False) -> int:
+        """A tensor of the file for a logical one: under its own name in the hub's layout, and where an operator makes it."""
         plain = layout == identity(tensor.rank)
         own = plain and tensor in self._outputs and not any(t.name == tensor.name for t in self.tensors)
-        name = tensor.name if own else self.name(tensor.name if plain else f"{tensor.name}_{''.join(map(str, layout))}")
+        called = plain or (made and tensor not in self._outputs)
+        name = (
+            tensor.name if own else self.name(tensor.name if called else f"{tensor.name}_{''.join(map(str, layout))}")
+        )
         quant = None if tensor.quant is None else tensor.quant.moved(tensor.shape, layout)
         return self._store(Stored(name, permuted(tensor.shape, layout), tensor.dtype, quant))
 
     def make(self, tensor: Tensor, layout: Layout | None = None) -> int:
         """The file's tensor that an operator writes a logical one into."""
         layout = identity(tensor.rank) if layout is None else layout
-        index = self._target(tensor, layout)
+        index = self._target(tensor, layout, made=True)
         self._forms[tensor] = {layout: index}
         return index
 
