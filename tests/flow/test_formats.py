@@ -97,6 +97,17 @@ class TestLiteRt:
         assert result.verification is not None and result.verification.outputs[0].sqnr > least
         assert set(result.plan.forms()) & {"storage", "dynamic"}
 
+    def test_open_sizes_are_those_of_the_first_sample_and_told(self, tmp_path: Path) -> None:
+        b = Builder()
+        b.node("MatMul", ["x", b.weight(32, 64)], "y")
+        path = b.save(tmp_path / "m.onnx", {"x": ("N", "T", 32)}, ["y"])
+        with pytest.raises(DataError, match=r"open sizes, and a \.tflite file has fixed ones: give --data"):
+            fewbit.quantize(path, recipe="int8-weights", out=tmp_path / "q.tflite")
+        samples = [{"x": np.ones((1, 5, 32), np.float32)}] * 2
+        result = fewbit.quantize(path, samples, recipe="int8-weights", out=tmp_path / "q.tflite")
+        assert any("those of the first sample: x [1, 5, 32]" in note for note in result.notes)
+        assert open_model(tmp_path / "q.tflite").input_shapes()["x"][1][1:] == [5, 32]
+
     def test_layers_are_compared_where_names_are_kept(self, tmp_path: Path) -> None:
         b = Builder()
         x = b.node("Relu", [b.node("Conv", ["x", b.weight(8, 3, 3, 3), b.weight(8)])], "first")

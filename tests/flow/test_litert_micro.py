@@ -270,7 +270,7 @@ def test_a_model_without_fixed_sizes_has_those_of_its_samples(tmp_path: Path) ->
     data = np.random.default_rng(0).standard_normal((8, 3, 20)).astype(np.float32)
     fewbit.quantize(path, data, "int8", TARGET, out)
     assert read_graphs(out)[0].tensors[read_graphs(out)[0].inputs[0]].shape == (1, 3, 20)
-    with pytest.raises(InputError, match="needs samples"):
+    with pytest.raises(InputError, match="give --data"):
         fewbit.quantize(path, None, "int8", TARGET, out)
 
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import onnx_ir as ir
 
-from fewbit.errors import RecipeError
+from fewbit.errors import DataError, RecipeError
 from fewbit.formats.litert.kinds import LiteRTMetadata
 from fewbit.formats.onnx.ends import with_integer_ends
 from fewbit.formats.onnx.exact import with_integer_arithmetic
@@ -73,25 +73,45 @@ def _write_onnx(model: ir.Model, path: Path, details: Details) -> tuple[str, ...
 def _write_litert(model: ir.Model, path: Path, details: Details) -> tuple[str, ...]:
     from fewbit.formats.litert.write import convert
 
+    shapes = _open_sizes(model, details, first=1)
     written = convert(
-        model,
-        shapes=_open_sizes(model, details, first=1),
-        metadata=details.metadata,
-        hybrid=details.dynamic,
-        keep_names=details.keep_names,
+        model, shapes=shapes, metadata=details.metadata, hybrid=details.dynamic, keep_names=details.keep_names
     )
     with atomic_files(path) as (file,):
         file.write(written.data)
-    return written.notes
+    return (*written.notes, *_fixed_note(shapes))
 
 
 def _write_executorch(model: ir.Model, path: Path, details: Details) -> tuple[str, ...]:
     from fewbit.formats.executorch.door import convert
 
-    written = convert(model, shapes=_open_sizes(model, details, first=0), dynamic=details.dynamic)
+    shapes = _open_sizes(model, details, first=0)
+    written = convert(model, shapes=shapes, dynamic=details.dynamic)
     with atomic_files(path) as (file,):
         file.write(written.data)
-    return written.notes
+    return (*written.notes, *_fixed_note(shapes))
+
+
+def check_sizes(format: ModelFormat, hub: Hub, *, sampled: bool) -> None:
+    """Raise DataError for open sizes that nothing tells, where a format's files have fixed ones.
+
+    Args:
+        sampled: whether there are samples, of which the first tells them.
+    """
+    for info in hub.inputs if format.simulate is not None and not sampled else ():
+        if any(not isinstance(size, int) for size in (info.shape or ())[1:]):
+            raise DataError(
+                f"input {info.name} {list(info.shape or ())} has open sizes, and a {format.suffix} file has fixed ones: "
+                "give --data, whose first sample tells them"
+            )
+
+
+def _fixed_note(shapes: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
+    """What a user of the file must know of sizes that were open."""
+    if not shapes:
+        return ()
+    told = ", ".join(f"{name} {list(sizes)}" for name, sizes in shapes.items())
+    return (f"open sizes are fixed in the file, to those of the first sample: {told}",)
 
 
 def _open_sizes(model: ir.Model, details: Details, first: int) -> dict[str, Sequence[int]]:

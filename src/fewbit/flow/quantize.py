@@ -16,7 +16,7 @@ from fewbit.data import DataSource
 from fewbit.errors import DataError, ModelError, OutputError, PlanError, RecipeError
 from fewbit.flow.calibrate import EFFORTS, Calibrator, Effort
 from fewbit.flow.common import check_runtime, is_synthetic, target_for
-from fewbit.flow.formats import format_of, target_name
+from fewbit.flow.formats import check_sizes, format_of, target_name
 from fewbit.flow.opening import ImportOptions, import_notes, open_models
 from fewbit.flow.repair import repair
 from fewbit.flow.synthetic import calibration_source
@@ -148,6 +148,7 @@ def quantize(
             f"min-sqnr {min_sqnr:g} returns layers to float, which {chosen.name} does not have; leave it out, or use recipe "
             "a16w8"
         )
+    check_sizes(format_of(chosen), hub, sampled=data is not None)
     source = None
     if data is not None:
         source = calibration_source(
