@@ -22,6 +22,7 @@ from fewbit.flow.repair import repair
 from fewbit.flow.synthetic import calibration_source
 from fewbit.flow.verification import RANDOM, SLOWER, Verification, details_for, verified
 from fewbit.formats.litert.kinds import is_litert
+from fewbit.formats.onnx.emit import check_plan_of
 from fewbit.graph.hub import Hub
 from fewbit.graph.load import check_weights, find_quantization, load
 from fewbit.measure.compare import finite_or_none
@@ -330,11 +331,7 @@ def _notes(plan: Plan, facts: Sequence[str], verification: Verification | None) 
 
 
 def _check_plan(plan: Plan, hub: Hub, target: Target) -> None:
-    if plan.fingerprint != hub.fingerprint():
-        raise PlanError(
-            f"the plan is of another graph: its fingerprint is {plan.fingerprint[:12]}, the model's is "
-            f"{hub.fingerprint()[:12]}; make the plan again from this model"
-        )
+    check_plan_of(hub, plan)
     if plan.target != target.name:
         raise PlanError(f"the plan is for target {plan.target}, not {target.name}; give --target {plan.target}")
     check_integers_only(rewritten(hub, plan.rewrites), plan, target)

@@ -9,8 +9,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from fewbit.errors import PlanError
 from fewbit.graph.hub import Hub
-from fewbit.plan.plan import SitePlan
+from fewbit.plan.plan import Plan, SitePlan
 from fewbit.spec import DType, QParams
 
 _IR_TYPES = {
@@ -176,6 +177,20 @@ class Emitter:
         return self.node("DequantizeLinear", inputs, "dq", dtype=ir.DataType.FLOAT, domain=domain, **attributes)[0]
 
 
+def check_plan_of(hub: Hub, plan: Plan) -> None:
+    """Raise PlanError for a plan of another graph."""
+    if plan.fingerprint != hub.fingerprint():
+        raise PlanError(
+            f"the plan is of another graph: its fingerprint is {plan.fingerprint[:12]}, the model's is "
+            f"{hub.fingerprint()[:12]}; make the plan again from this model"
+        )
+
+
+def inner_readers(graph: ir.Graph, value: ir.Value) -> list[tuple[ir.Node, int]]:
+    """The nodes of subgraphs that read a value, each with the index of its input."""
+    return [(reader, index) for reader, index in value.uses() if reader.graph is not graph]
+
+
 def ir_type(dtype: DType) -> ir.DataType:
     """The ONNX type that stores a dtype of at most 16 bits, unpacked."""
     return _IR_TYPES[dtype.kind, 8 if dtype.bits <= 8 else 16]
@@ -183,8 +198,6 @@ def ir_type(dtype: DType) -> ir.DataType:
 
 def require(site: SitePlan) -> QParams:
     """The parameters of a site that calibration has filled."""
-    from fewbit.errors import PlanError
-
     if site.params is None:
         raise PlanError(f"site {site.site.name} of the plan has no scale: the plan was not calibrated; give samples")
     return site.params

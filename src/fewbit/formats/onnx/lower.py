@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from fewbit.errors import PlanError
-from fewbit.formats.onnx.emit import Emitter, View, ir_type, require
+from fewbit.formats.onnx.emit import Emitter, View, check_plan_of, inner_readers, ir_type, require
 from fewbit.formats.onnx.nbits import gather_nbits, matmul_nbits
 from fewbit.formats.onnx.weights import (
     dequantized_weight,
@@ -43,11 +43,7 @@ def lower(hub: Hub, plan: Plan) -> ir.Model:
 
 def lower_with_views(hub: Hub, plan: Plan) -> tuple[ir.Model, dict[str, str]]:
     """The quantized model, and for each edge of the hub that is there as integers the name of the value that holds them."""
-    if plan.fingerprint != hub.fingerprint():
-        raise PlanError(
-            f"the plan is of another graph: its fingerprint is {plan.fingerprint[:12]}, the model's is "
-            f"{hub.fingerprint()[:12]}; make the plan again from this model"
-        )
+    check_plan_of(hub, plan)
     lowering = _Lowering(rewritten(hub, plan.rewrites).clone(), plan)
     model = lowering.run()
     made = {output for node in model.graph for output in node.outputs}
@@ -359,9 +355,8 @@ class _Lowering:
         for value, view in list(self.views.items()):
             if not view.made:
                 continue
-            for reader, index in list(value.uses()):
-                if reader.graph is not graph:
-                    reader.replace_input_with(index, self.emit.dequantize(view))
+            for reader, index in inner_readers(graph, value):
+                reader.replace_input_with(index, self.emit.dequantize(view))
         for output in list(graph.outputs):
             made = self.views.get(output)
             if made is not None and made.made:

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from fewbit.errors import PlanError
-from fewbit.formats.onnx.emit import CONTRIB, OPSET_4_BIT, Emitter, View, require
+from fewbit.formats.onnx.emit import CONTRIB, OPSET_4_BIT, Emitter, View, check_plan_of, inner_readers, require
 from fewbit.formats.onnx.weights import integer_bias, integers_of
 from fewbit.graph.facts import bias_add, bias_index, clip_bounds
 from fewbit.graph.hub import Hub
@@ -31,11 +31,7 @@ def lower_plain(hub: Hub, plan: Plan) -> ir.Model:
     Raises:
         PlanError: the plan is of another graph, was never calibrated, or holds what has no plain form (codebooks).
     """
-    if plan.fingerprint != hub.fingerprint():
-        raise PlanError(
-            f"the plan is of another graph: its fingerprint is {plan.fingerprint[:12]}, the model's is "
-            f"{hub.fingerprint()[:12]}; make the plan again from this model"
-        )
+    check_plan_of(hub, plan)
     return _Lowering(rewritten(hub, plan.rewrites).clone(), plan).run()
 
 
@@ -207,9 +203,8 @@ class _Lowering:
         for value, view in list(self.views.items()):
             if not view.made:
                 continue
-            for reader, index in list(value.uses()):
-                if reader.graph is not graph:
-                    reader.replace_input_with(index, self.emit.dequantize(view))
+            for reader, index in inner_readers(graph, value):
+                reader.replace_input_with(index, self.emit.dequantize(view))
         for index, output in enumerate(list(graph.outputs)):
             made = self.views.get(output)
             if made is not None and made.made:
