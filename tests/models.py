@@ -79,3 +79,15 @@ def attention(path: Path, width: int = 32) -> Path:
     mixed = b.node("MatMul", [b.node("MatMul", [weights, v]), b.weight(width, width)])
     b.node("Add", ["x", mixed], "y")
     return b.save(path, {"x": ("N", 16, width)}, ["y"])
+
+
+def two_inputs() -> Builder:
+    """Two inputs, a residual addition, a concatenation, and outputs made by an integer and by a float node."""
+    b = Builder()
+    x = b.node("Relu", [b.node("Conv", ["x", b.weight(8, 3, 3, 3), b.weight(8)], pads=[1, 1, 1, 1])])
+    z = b.node("Conv", ["z", b.weight(8, 3, 1, 1), b.weight(8)])
+    x = b.node("Concat", [b.node("Add", [x, z]), z], axis=1)
+    x = b.node("Conv", [x, b.weight(4, 16, 1, 1)], "map")
+    x = b.node("Flatten", [b.node("GlobalAveragePool", [x])])
+    b.node("Softmax", [b.node("Gemm", [x, b.weight(4, 5), b.weight(5)])], "shares", axis=-1)
+    return b

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from fewbit.flow.formats import FORMATS, Details, target_name
 from fewbit.graph.hub import Hub
 from fewbit.runtimes.table import open_model
 from fewbit.spec import INT4
+from tests.absent import hide
 from tests.models import Builder, conv_relu_conv
 
 
@@ -56,14 +56,7 @@ def test_formats_that_do_not_fit_are_refused(convs: Path, images: np.ndarray, tm
 def test_a_missing_runtime_is_told_before_the_work(
     convs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Absent:
-        def find_spec(self, name: str, *_: object) -> None:
-            if name == "ai_edge_litert":
-                raise ModuleNotFoundError("there is none", name=name)
-
-    for name in [name for name in sys.modules if name.startswith("ai_edge_litert")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
+    hide("ai_edge_litert", monkeypatch)
 
     def samples() -> list[np.ndarray]:
         raise AssertionError("no sample is wanted yet")

@@ -19,19 +19,7 @@ from fewbit.runtimes.onnxruntime import open_session
 from fewbit.runtimes.session import Session
 from fewbit.runtimes.table import open_model
 from fewbit.testing.formats import FormatContract
-from tests.models import Builder
-
-
-def two_inputs() -> Builder:
-    """Two inputs, a residual addition, a concatenation, and outputs made by an integer and by a float node."""
-    b = Builder()
-    x = b.node("Relu", [b.node("Conv", ["x", b.weight(8, 3, 3, 3), b.weight(8)], pads=[1, 1, 1, 1])])
-    z = b.node("Conv", ["z", b.weight(8, 3, 1, 1), b.weight(8)])
-    x = b.node("Concat", [b.node("Add", [x, z]), z], axis=1)
-    x = b.node("Conv", [x, b.weight(4, 16, 1, 1)], "map")
-    x = b.node("Flatten", [b.node("GlobalAveragePool", [x])])
-    b.node("Softmax", [b.node("Gemm", [x, b.weight(4, 5), b.weight(5)])], "shares", axis=-1)
-    return b
+from tests.models import Builder, two_inputs
 
 
 def stored() -> Builder:

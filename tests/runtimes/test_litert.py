@@ -17,6 +17,7 @@ from fewbit.runtimes.litert import LiteRtSession, open_session
 from fewbit.runtimes.memory import peak_memory
 from fewbit.runtimes.quiet import quiet_native
 from fewbit.testing.runtime import RuntimeContract
+from tests.absent import hide
 from tests.tflite import TfliteBuilder, conv_net, images, memory_net
 
 
@@ -208,14 +209,7 @@ def test_an_operator_that_does_not_exist_here(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_yields_the_pip_command(monkeypatch: pytest.MonkeyPatch, float_net: Path) -> None:
-    class Absent:
-        def find_spec(self, name: str, *_: object) -> None:
-            if name == "ai_edge_litert":
-                raise ModuleNotFoundError("there is none", name=name)
-
-    for name in [name for name in sys.modules if name.startswith("ai_edge_litert")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
+    hide("ai_edge_litert", monkeypatch)
     with pytest.raises(MissingExtraError, match=r"pip install 'fewbit\[litert\]'"):
         open_session(float_net)
 

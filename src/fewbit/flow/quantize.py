@@ -112,7 +112,7 @@ def quantize(
         recipe: a built-in name, a YAML or JSON file, or rules as a dictionary.
         target: where the model will run; `fewbit targets list` shows the names. None: what the format is for.
         out: file to write; None returns the model without writing it.
-        format: of the file: `onnx` or `litert`. None: that of the target, or else of the ending of `out`.
+        format: of the file: `onnx`, `litert` or `executorch`. None: that of the target, or else of the ending of `out`.
         limit: how many samples to use (by effort: 32, 128, all), or to make (64, fewer for large models).
         batch: how many samples may run at once during calibration, where the model's first axis counts samples (None: 8); the
             statistics are those of one by one. The plan's `calibration` says how many did, and why no more.

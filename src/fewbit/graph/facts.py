@@ -27,6 +27,7 @@ __all__ = [
     "gelu",
     "hard_swish",
     "only_consumer",
+    "set_bias",
     "silu",
     "softmax_inputs",
     "state_inputs",
@@ -104,6 +105,16 @@ def bias_add(matmul: ir.Node) -> ir.Node | None:
 def bias_index(add: ir.Node, product: ir.Node) -> int:
     """Which input of an Add that follows a product is the bias."""
     return 0 if add.inputs[1] is product.outputs[0] else 1
+
+
+def set_bias(node: ir.Node, value: ir.Value) -> None:
+    """Give a node with a weight this bias: in the Add that follows a MatMul where there is one, else as its third input."""
+    add = bias_add(node) if node.op_type == "MatMul" else None
+    if add is not None:
+        add.replace_input_with(bias_index(add, node), value)
+    else:
+        node.resize_inputs(3)
+        node.replace_input_with(2, value)
 
 
 def hard_swish(node: ir.Node) -> Pattern | None:

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from fewbit.graph.facts import bias_add, bias_index
+from fewbit.graph.facts import set_bias
 from fewbit.graph.hub import Hub
 from fewbit.plan.balanced import effective_bias
 from fewbit.plan.plan import Plan
@@ -28,12 +28,7 @@ def with_biases(hub: Hub, plan: Plan) -> tuple[Hub, dict[str, str]]:
             continue
         given = effective_bias(plan, node)
         value = _constant(copy, f"{node.name}_bias", np.asarray(bias if given is None else given, np.float32))
-        add = bias_add(node) if node.op_type == "MatMul" else None
-        if add is not None:
-            add.replace_input_with(bias_index(add, node), value)
-        else:
-            node.resize_inputs(3)
-            node.replace_input_with(2, value)
+        set_bias(node, value)
         names[str(node.name)] = str(value.name)
     return copy, names
 

@@ -7,7 +7,7 @@ worth it. Every line was seen in the interpreter of ai-edge-litert 2.3, or measu
 from __future__ import annotations
 
 from fewbit.spec import FLOAT16, INT4, INT8, INT16
-from fewbit.targets.schema import OpRule, Target
+from fewbit.targets.schema import MOVING, OpRule, Target
 
 _WEIGHTS = (INT8,)
 _PACKED = (INT4,)
@@ -41,23 +41,7 @@ _OPS: dict[str, OpRule] = {
     "AveragePool": OpRule(("passthrough",), (INT8, INT16)),  # its output has the scale of its input
     "HardSwish": _ONLY8,
     "Concat": OpRule(("passthrough", "integer"), (INT8, INT16)),
-    **dict.fromkeys(
-        (
-            "Reshape",
-            "Transpose",
-            "Squeeze",
-            "Unsqueeze",
-            "Flatten",
-            "Slice",
-            "Split",
-            "MaxPool",
-            "Pad",
-            "Identity",
-            "Relu",
-            "Clip",
-        ),
-        _MOVES,
-    ),
+    **dict.fromkeys(MOVING, _MOVES),
     **dict.fromkeys(("Resize", "DepthToSpace", "SpaceToDepth"), OpRule(("passthrough",), (INT8,))),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fewbit.spec import INT8, INT16
-from fewbit.targets.schema import OpRule, Target
+from fewbit.targets.schema import MOVING, OpRule, Target
 
 _BOTH = (INT8, INT16)
 _WEIGHTED = OpRule(("integer",), _BOTH, (INT8,))
@@ -29,24 +29,7 @@ _OPS: dict[str, OpRule] = {
     "LogSoftmax": OpRule(("integer",), (INT8,), fixed={INT8: (16 / 256, 127)}),
     "HardSwish": OpRule(("integer",), (INT8,)),
     "Concat": OpRule(("passthrough", "integer"), _BOTH),
-    **dict.fromkeys(
-        (
-            "Reshape",
-            "Transpose",
-            "Squeeze",
-            "Unsqueeze",
-            "Flatten",
-            "Slice",
-            "Split",
-            "MaxPool",
-            "AveragePool",
-            "Pad",
-            "Identity",
-            "Relu",
-            "Clip",
-        ),
-        _MOVES,
-    ),
+    **dict.fromkeys((*MOVING, "AveragePool"), _MOVES),
     **dict.fromkeys(("Resize", "SpaceToDepth", "ReduceMax", "GlobalMaxPool"), _MOVES8),
     # TFLite Micro has these, but LiteRT's reference kernels, by which files are checked, do not, or give other numbers.
     **dict.fromkeys(

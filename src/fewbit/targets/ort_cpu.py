@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fewbit.spec import INT8, UINT8, UINT16, DType
-from fewbit.targets.schema import OpRule, Target
+from fewbit.targets.schema import MOVING, OpRule, Target
 
 # MatMulNBits and GatherBlockQuantized have 2, 4 and 8 bits; 3 lie in 4.
 _PACKED = tuple(DType(kind, bits) for kind in ("int", "uint") for bits in (2, 3, 4, 8))
@@ -47,27 +47,7 @@ _OPS: dict[str, OpRule] = {
     "AveragePool": _ELEMENTWISE,
     "GlobalAveragePool": _ELEMENTWISE,
     "Concat": OpRule(("passthrough", "integer"), (UINT8,)),
-    **dict.fromkeys(
-        (
-            "Reshape",
-            "Transpose",
-            "Squeeze",
-            "Unsqueeze",
-            "Flatten",
-            "Slice",
-            "Split",
-            "Expand",
-            "MaxPool",
-            "Pad",
-            "Resize",
-            "DepthToSpace",
-            "SpaceToDepth",
-            "Identity",
-            "Relu",
-            "Clip",
-        ),
-        _MOVES,
-    ),
+    **dict.fromkeys((*MOVING, "Expand", "Resize", "DepthToSpace", "SpaceToDepth"), _MOVES),
 }
 
 # benchmarks/weight_only.py: 4 bits on one thread of AVX2 without VNNI. Below 256 · 256 weights the call costs more than it

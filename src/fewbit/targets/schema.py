@@ -23,6 +23,23 @@ float: left as it was.
 Output = Literal["required", "optional", "never"]
 
 
+MOVING = (
+    "Reshape",
+    "Transpose",
+    "Squeeze",
+    "Unsqueeze",
+    "Flatten",
+    "Slice",
+    "Split",
+    "MaxPool",
+    "Pad",
+    "Identity",
+    "Relu",
+    "Clip",
+)
+"""Ops that ONNX Runtime and LiteRT do on integers without looking at their scale."""
+
+
 @dataclass(frozen=True, slots=True)
 class OpRule:
     """What the target's kernels for one op take.

@@ -17,7 +17,7 @@ from fewbit.graph.info import TensorInfo
 from fewbit.plan.plan import Plan
 from fewbit.runtimes.executorch import ExecuTorchSession, open_session
 from fewbit.testing.formats import FormatContract
-from tests.models import Builder
+from tests.models import two_inputs
 
 
 class TestExecuTorch(FormatContract):
@@ -27,14 +27,7 @@ class TestExecuTorch(FormatContract):
     @pytest.fixture
     def model(self, tmp_path: Path) -> Path:
         """Two inputs, a residual addition, a concatenation, and two outputs."""
-        b = Builder()
-        x = b.node("Relu", [b.node("Conv", ["x", b.weight(8, 3, 3, 3), b.weight(8)], pads=[1, 1, 1, 1])])
-        z = b.node("Conv", ["z", b.weight(8, 3, 1, 1), b.weight(8)])
-        x = b.node("Concat", [b.node("Add", [x, z]), z], axis=1)
-        x = b.node("Conv", [x, b.weight(4, 16, 1, 1)], "map")
-        x = b.node("Flatten", [b.node("GlobalAveragePool", [x])])
-        b.node("Softmax", [b.node("Gemm", [x, b.weight(4, 5), b.weight(5)])], "shares", axis=-1)
-        return b.save(tmp_path / "m.onnx", {"x": (1, 3, 6, 6), "z": (1, 3, 6, 6)}, ["map", "shares"])
+        return two_inputs().save(tmp_path / "m.onnx", {"x": (1, 3, 6, 6), "z": (1, 3, 6, 6)}, ["map", "shares"])
 
     def feeds(self) -> list[dict[str, np.ndarray]]:
         random = np.random.default_rng(0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
 
 pytest.importorskip("executorch", reason="executorch is not installed: pip install 'fewbit[executorch]'")
@@ -17,7 +16,7 @@ from fewbit.graph.load import load
 from fewbit.graph.save import to_bytes
 from fewbit.runtimes.executorch import open_session
 from fewbit.runtimes.executorch_ops import executed_ops
-from tests.formats.litert.write.running import run_model, sqnr
+from tests.formats.litert.write.running import one_sample, run_model, sqnr
 
 SMALL = ("mlperf_ad_autoencoder", "mlperf_ic_resnet8", "mlperf_kws_dscnn", "ocr_cls_mobilenetv3", "cifar10_resnet20")
 LARGE = ("cifar10_cct", "stsb_minilm_l3", "imagenet_efficientnet_lite0", "llm_stories260k", "coco_yolox_nano")
@@ -26,11 +25,6 @@ PARTS = {"cifar10_resnet20": 3, "cifar10_cct": 12, "stsb_minilm_l3": 8, "llm_sto
 
 DEEP = {"imagenet_efficientnet_lite0": 25.0}
 """dB where a network turns one other tie into noise as large as that of its activations."""
-
-
-def one_sample(zoo: ModuleType, case: str) -> dict[str, np.ndarray]:
-    feed = next(iter(zoo.load(case).calibration()))
-    return {name: np.asarray(array)[:1] for name, array in feed.items()}
 
 
 @pytest.mark.zoo

@@ -23,7 +23,7 @@ from fewbit.formats.onnx.weights import (
     integer_bias,
     stored_weight,
 )
-from fewbit.graph.facts import bias_add, bias_index
+from fewbit.graph.facts import bias_add, bias_index, set_bias
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
 from fewbit.plan.balanced import balanced_bias
@@ -98,13 +98,7 @@ class _Lowering:
 
     def _correct_bias(self, node: ir.Node, bias: np.ndarray) -> None:
         """Give a node that computes in float the bias that the plan has for it."""
-        add = bias_add(node) if node.op_type == "MatMul" else None
-        if add is not None:
-            index = bias_index(add, node)
-            add.replace_input_with(index, self.emit.constant(bias, f"{node.name}_bias"))
-        else:
-            node.resize_inputs(3)
-            node.replace_input_with(2, self.emit.constant(bias, f"{node.name}_bias"))
+        set_bias(node, self.emit.constant(bias, f"{node.name}_bias"))
 
     def _gathers_rows(self, node: ir.Node) -> bool:
         table = self.plan.sites.get(str(node.inputs[0].name))  # type: ignore[union-attr]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fewbit.errors import PlanError
 from fewbit.formats.onnx.emit import CONTRIB, OPSET_4_BIT, Emitter, View, check_plan_of, inner_readers, require
 from fewbit.formats.onnx.weights import integer_bias, integers_of
-from fewbit.graph.facts import bias_add, bias_index, clip_bounds
+from fewbit.graph.facts import bias_add, clip_bounds, set_bias
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
 from fewbit.plan.balanced import balanced_bias
@@ -67,7 +67,7 @@ class _Lowering:
                 node.replace_input_with(index, self._weight(node, value)[0])
         bias = self.plan.biases.get(str(node.name))
         if bias is not None:
-            self._set_bias(node, self.emit.constant(np.asarray(bias, np.float32), f"{node.name}_bias"))
+            set_bias(node, self.emit.constant(np.asarray(bias, np.float32), f"{node.name}_bias"))
 
     def _weight(self, node: ir.Node, value: ir.Value) -> tuple[ir.Value, NDArray[np.float32]]:
         """A weight in float, as a DequantizeLinear or Cast of what is stored, and its scales (O,) or ()."""
@@ -158,7 +158,7 @@ class _Lowering:
         real, scale = self._weight(node, weight.value)
         node.replace_input_with(weight.index, real)
         if bias is not None:
-            self._set_bias(node, integer_bias(self.emit, bias, view.scale, scale.reshape(-1)))
+            set_bias(node, integer_bias(self.emit, bias, view.scale, scale.reshape(-1)))
 
     def _bias(self, node: ir.Node) -> NDArray[np.float32] | None:
         """The bias (O,) of a node with a weight, divided as its output is; None where it has none."""
@@ -168,14 +168,6 @@ class _Lowering:
         has = bias_add(node) is not None if node.op_type == "MatMul" else len(node.inputs) > 2
         bias = node_bias(self.hub, node) if has else None
         return None if bias is None else np.asarray(balanced_bias(self.plan, node, bias), np.float32)
-
-    def _set_bias(self, node: ir.Node, bias: ir.Value) -> None:
-        add = bias_add(node) if node.op_type == "MatMul" else None
-        if add is not None:
-            add.replace_input_with(bias_index(add, node), bias)
-        else:
-            node.resize_inputs(3)
-            node.replace_input_with(2, bias)
 
     def _constant_operand(self, node: ir.Node, index: int) -> None:
         from fewbit.core.affine import quantize

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -72,3 +73,9 @@ def sqnr(real: np.ndarray, other: np.ndarray) -> float:
     """dB."""
     noise = float(((real.astype(np.float64) - other) ** 2).sum())
     return float("inf") if noise == 0.0 else 10 * np.log10(float((real.astype(np.float64) ** 2).sum()) / noise)
+
+
+def one_sample(zoo: ModuleType, case: str) -> dict[str, np.ndarray]:
+    """The first calibration sample of a case, at batch 1."""
+    feed = next(iter(zoo.load(case).calibration()))
+    return {name: np.asarray(array)[:1] for name, array in feed.items()}

@@ -12,7 +12,16 @@ import fewbit
 from fewbit.formats.litert.read.door import read_litert
 from fewbit.formats.litert.write import write_litert
 from fewbit.graph.load import load
-from tests.formats.litert.write.running import KINDS, interpreter, kernels, relative, run_file, run_model, sqnr
+from tests.formats.litert.write.running import (
+    KINDS,
+    interpreter,
+    kernels,
+    one_sample,
+    relative,
+    run_file,
+    run_model,
+    sqnr,
+)
 
 pytest.importorskip("ai_edge_litert")
 
@@ -27,11 +36,6 @@ LARGE = (
 )
 TRANSPOSES = {"cifar10_cct": 17, "llm_stories260k": 20, "stsb_minilm_l3": 12}
 """Of attention heads. Others have one, of the image that comes in, or none where it has one channel."""
-
-
-def one_sample(zoo: ModuleType, case: str) -> dict[str, np.ndarray]:
-    feed = next(iter(zoo.load(case).calibration()))
-    return {name: np.asarray(array)[:1] for name, array in feed.items()}
 
 
 @pytest.mark.zoo
