@@ -180,3 +180,10 @@ class TestLiteRt:
         with pytest.raises(VerificationError, match=r"where the plan means .* dB"):
             fewbit.quantize(convs, images, out=tmp_path / "q.tflite")
         assert not (tmp_path / "q.tflite").exists()
+
+
+def test_samples_that_can_be_read_once_are_read_once_where_nothing_is_verified(convs: Path, images: np.ndarray) -> None:
+    """An ONNX file keeps its open sizes: its writer looks at no sample."""
+    samples = ({"x": x[None]} for x in images)
+    result = fewbit.quantize(convs, samples, effort="fast", min_sqnr=0, verify=False)
+    assert result.plan.calibration["samples"] == len(images)
