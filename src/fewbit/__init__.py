@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fewbit.flow.auto import auto
     from fewbit.flow.benchmark import benchmark
     from fewbit.flow.compare import compare
     from fewbit.flow.evaluate import evaluate
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Plan", "Recipe", "__version__", "benchmark", "compare", "evaluate", "inspect", "load", "quantize", "tune"]
+__all__ = ["Plan", "Recipe", "__version__", "auto", "benchmark", "compare", "evaluate", "inspect", "load", "quantize", "tune"]
 
 # Loaded on first use, so that `import fewbit` costs nothing.
 _WHERE = {
     "Plan": "fewbit.plan.plan",
     "Recipe": "fewbit.plan.recipe",
+    "auto": "fewbit.flow.auto",
     "benchmark": "fewbit.flow.benchmark",
     "compare": "fewbit.flow.compare",
     "evaluate": "fewbit.flow.evaluate",

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from fewbit.cli import bench, compare, demo, eval, inspect, quantize, targets, tune
+from fewbit.cli import auto, bench, compare, demo, eval, inspect, quantize, reproduce, targets, tune
 
 app = typer.Typer(
     name="fewbit",
@@ -19,11 +19,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("quantize")(quantize.command)
+app.command("auto")(auto.command)
 app.command("tune")(tune.command)
 app.command("eval")(eval.command)
 app.command("bench")(bench.command)
 app.command("compare")(compare.command)
 app.command("inspect")(inspect.command)
+app.command("reproduce")(reproduce.command)
 app.command("demo")(demo.command)
 app.add_typer(targets.app, name="targets")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,13 +46,13 @@ class DataSource:
         self.limit = limit
 
     def __iter__(self) -> Iterator[Sample]:
-        for index, (given, label) in enumerate(self._items()):
+        for index, (given, label) in enumerate(self.items()):
             lone = not isinstance(given, Mapping) and len(self._inputs) == 1
             feed = {self._inputs[0].name: given} if lone else given
             yield Sample(check_feed(feed, self._inputs, index), label)
 
-    def _items(self) -> Iterator[tuple[Any, Any]]:
-        """Feeds as they come, and labels."""
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        """Feeds as they come, unchecked, and labels."""
         stream = iter(call_user_code(lambda: iter(self._make()), self.description))
         count = 0
         while self.limit is None or count < self.limit:
@@ -65,7 +66,7 @@ class DataSource:
 
     def first(self) -> Any:
         """The first feed as it comes, unchecked."""
-        return next(self._items())[0]
+        return next(self.items())[0]
 
     def feeds(self) -> Iterator[Feed]:
         """The feeds alone."""
@@ -73,6 +74,25 @@ class DataSource:
 
 
 _END = object()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selected:
+    """Some samples of a source, by their positions in it (ascending)."""
+
+    source: Any
+    positions: Sequence[int]
+
+    def of(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Those of the items; no more than needed are read."""
+        wanted = iter(self.positions)
+        position = next(wanted, None)
+        for index, item in enumerate(items):
+            if position is None:
+                return
+            if index == position:
+                yield item
+                position = next(wanted, None)
 
 
 def first_feed(source: Any) -> Any:
@@ -114,6 +134,15 @@ def open_source(
     """
     if limit is not None and limit < 1:
         raise DataError(f"the number of samples must be at least 1, given {limit}")
+    if isinstance(source, Selected):
+        whole = open_source(source.source, inputs=inputs, preprocess=preprocess)
+        return DataSource(
+            lambda: source.of(whole.items()),
+            inputs,
+            description=whole.description,
+            count=len(source.positions),
+            limit=limit,
+        )
     if isinstance(source, DataSource):
         return DataSource(
             lambda: source,

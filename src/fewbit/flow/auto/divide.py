@@ -1,0 +1,159 @@
+"""Which samples serve for calibration, for the search and for the verdict. None serves for two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fewbit.data.check import InputInfo
+from fewbit.data.leakage import fingerprint
+from fewbit.data.source import open_source
+from fewbit.data.split import split
+from fewbit.errors import DataError
+from fewbit.flow.auto.setup import Setup, Splits
+from fewbit.progress import Progress
+
+SEARCH_SHARE = 0.3
+"""Of the samples for evaluation. The verdict needs the most: its interval is what convinces; the search looks for what is hopeless."""
+
+MOST_FOR_SEARCH = 1000  # more tell candidates apart that do not differ
+_LEAST = 10  # samples below which no part says anything
+_LEAST_CALIBRATION = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    splits: Splits
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Set:
+    """The samples of a source: what tells each from the others, and labels."""
+
+    prints: list[str]
+    labels: list[Any]
+
+    @property
+    def distinct(self) -> list[int]:
+        """Positions of the first of all that are the same."""
+        seen: dict[str, int] = {}
+        for position, print_ in enumerate(self.prints):
+            seen.setdefault(print_, position)
+        return list(seen.values())
+
+
+def divide(setup: Setup, inputs: Sequence[InputInfo], progress: Progress) -> Divided:
+    """Divide the samples.
+
+    Samples that occur twice count once. Samples for evaluation that are among those for calibration are left out there, if
+    enough remain for calibration; else here, and a note says so.
+
+    Raises:
+        DataError: too few samples, or labels that are missing.
+    """
+    data = _read(setup.data, setup, inputs, "data", progress)
+    if setup.evaluation is None:
+        return _of_one(setup, data, [], [])
+    judged = _read(setup.evaluation, setup, inputs, "evaluation", progress)
+    notes = _repeated(judged, "evaluation")
+    if set(data.prints) >= set(judged.prints) and setup.certification is None:
+        notes.append(
+            "the samples for calibration and for evaluation are the same ones: they are divided, so that none serves for both"
+        )
+        return _of_one(setup, judged, notes, data.prints)
+    certified = None
+    if setup.certification is not None:
+        certified = _read(setup.certification, setup, inputs, "certification", progress)
+        notes += _repeated(certified, "certification")
+    known = set(judged.prints) | set(certified.prints if certified else ())
+    calibration = [p for p in data.distinct if data.prints[p] not in known]
+    leaked = len(data.distinct) - len(calibration)
+    if leaked:
+        notes.append(f"{leaked} samples for calibration are among those for evaluation: they are not used for calibration")
+    if len(calibration) < _LEAST_CALIBRATION:
+        raise DataError(
+            f"only {len(calibration)} samples for calibration are not among those for evaluation, and {_LEAST_CALIBRATION} are "
+            "needed: give others with --data"
+        )
+    calibration = calibration[: setup.calibration_limit]
+    if certified is not None:
+        return _with_own_verdict(setup, judged, certified, calibration, notes)
+    positions = judged.distinct
+    count = _search_count(len(positions))
+    labels = [judged.labels[p] for p in positions]
+    search, rest, classes = _parts(labels, len(positions), count, setup.seed)
+    return Divided(
+        Splits(tuple(calibration), _at(positions, search), _at(positions, rest), classes),
+        notes,
+    )
+
+
+def _of_one(setup: Setup, samples: _Set, notes: list[str], order: Sequence[str]) -> Divided:
+    """All three parts of one set. order: prints in the order in which `setup.data` gives them, where that is another source."""
+    positions = samples.distinct
+    calibration = min(setup.calibration_limit, len(positions) // 3)
+    if calibration < _LEAST_CALIBRATION:
+        raise DataError(
+            f"{len(positions)} different samples are too few to calibrate, to search and to judge with: give "
+            f"{3 * _LEAST_CALIBRATION} at least, or others with --eval"
+        )
+    labels = [samples.labels[p] for p in positions]
+    chosen, rest, _ = _parts(labels, len(positions), calibration, setup.seed)
+    left = _at(positions, rest)
+    search, certification, classes = _parts(
+        [samples.labels[p] for p in left], len(left), _search_count(len(left)), setup.seed + 1
+    )
+    used = _at(positions, chosen)
+    if order:
+        where = {print_: position for position, print_ in reversed([*enumerate(order)])}
+        used = tuple(sorted(where[samples.prints[p]] for p in used))
+    return Divided(Splits(used, _at(left, search), _at(left, certification), classes), notes)
+
+
+def _with_own_verdict(
+    setup: Setup, judged: _Set, certified: _Set, calibration: Sequence[int], notes: list[str]
+) -> Divided:
+    kept = set(certified.prints)
+    search = [p for p in judged.distinct if judged.prints[p] not in kept]
+    leaked = len(judged.distinct) - len(search)
+    if leaked:
+        notes.append(f"{leaked} samples for the search are among those for the verdict: the search does not use them")
+    if len(search) < _LEAST:
+        raise DataError(f"only {len(search)} samples of --eval are not among those of --certify, and {_LEAST} are needed")
+    return Divided(Splits(tuple(calibration), tuple(search), tuple(certified.distinct)), notes)
+
+
+def _read(source: Any, setup: Setup, inputs: Sequence[InputInfo], purpose: str, progress: Progress) -> _Set:
+    opened = open_source(source, inputs=inputs, preprocess=setup.preprocess)
+    prints, labels = [], []
+    with progress.task(f"reading the samples for {purpose}", opened.count) as advance:
+        for given, label in opened.items():
+            prints.append(fingerprint(given))
+            labels.append(label)
+            advance(1)
+    return _Set(prints, labels)
+
+
+def _repeated(samples: _Set, purpose: str) -> list[str]:
+    extra = len(samples.prints) - len(samples.distinct)
+    return [f"{extra} samples for {purpose} occur more than once: each counts once"] if extra else []
+
+
+def _search_count(count: int) -> int:
+    if count < 2 * _LEAST:
+        raise DataError(
+            f"{count} different samples are too few to search and to judge with: give {2 * _LEAST} at least for evaluation"
+        )
+    return max(_LEAST, min(MOST_FOR_SEARCH, round(SEARCH_SHARE * count)))
+
+
+def _parts(labels: Sequence[Any], count: int, first: int, seed: int) -> tuple[Sequence[int], Sequence[int], int | None]:
+    """Two parts of so many positions, and how many classes were kept in proportion."""
+    divided = split(labels, count, (first, count - first), seed)
+    return divided.parts[0], divided.parts[1], divided.classes
+
+
+def _at(positions: Sequence[int], chosen: Sequence[int]) -> tuple[int, ...]:
+    return tuple(sorted(int(positions[i]) for i in chosen))

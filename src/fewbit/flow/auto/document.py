@@ -1,0 +1,145 @@
+"""The document of a search: all that it found, as plain data, for programs, the terminal and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fewbit.flow.auto.entries import FLOAT, Entry, frontier
+from fewbit.flow.auto.search import Found, Options
+from fewbit.flow.auto.setup import PARTS, Setup
+from fewbit.measure.compare import finite_or_none
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is known before a search begins."""
+
+    version: str
+    created: str
+    command: str
+    name: str
+    budget: float | None
+
+
+def document(header: Header, setup: Setup, options: Options, found: Found, seconds: float) -> dict[str, Any]:
+    """All that is known so far."""
+    metric = setup.resolved_metric()
+    chosen, twin = found.chosen, found.twin
+    timed = next((e.measured for e in found.entries if e.measured is not None), None)
+    base = found.baseline.get("certification")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "fewbit": header.version,
+        "created": header.created,
+        "command": header.command,
+        "model": {
+            "name": header.name,
+            "bytes": None if twin is None else twin.finished.result["bytes"],
+            "fingerprint": None if twin is None else twin.finished.result["fingerprint"],
+        },
+        "target": setup.target,
+        "runtime": None if timed is None else timed.get("runtime"),
+        "cpu": None if timed is None else timed.get("cpu"),
+        "objective": options.objective,
+        "limits": {
+            "max_drop": None if found.drop is None else found.drop.value,
+            "max_drop_text": None if found.drop is None else found.drop.text,
+            "max_size": options.limits.max_size,
+            "max_latency_ratio": options.limits.max_latency_ratio,
+            "max_memory": options.limits.max_memory,
+        },
+        "metric": {
+            "name": metric.name,
+            "higher_is_better": metric.higher_is_better,
+            "points": metric.points,
+            "value": None if base is None else base["value"],
+        },
+        "splits": _splits(setup, found),
+        "candidates": [_candidate(e, found, options) for e in found.entries],
+        "chosen": None if chosen is None else chosen.id,
+        "verdict": _verdict(found),
+        "layers": [] if chosen is None or chosen.built is None else _with_work(chosen.built["layers"], found),
+        "advice": list(found.advice),
+        "notes": [*found.notes, *([] if chosen is None or chosen.built is None else chosen.built["notes"])],
+        "evaluations": _evaluations(found),
+        "seconds": seconds,
+        "budget": header.budget,
+        "stage": found.stage,
+    }
+
+
+def _splits(setup: Setup, found: Found) -> dict[str, Any] | None:
+    if found.splits is None:
+        return None
+    counts = {part: len(getattr(found.splits, part)) for part in PARTS}
+    return {**counts, "seed": setup.seed, "stratified": found.splits.label_count is not None}
+
+
+def _evaluations(found: Found) -> float | None:
+    """Evaluations of candidates, in runs over all samples for evaluation."""
+    if found.splits is None:
+        return None
+    return found.evaluated / max(1, len(found.splits.search) + len(found.splits.certification))
+
+
+def _candidate(entry: Entry, found: Found, options: Options) -> dict[str, Any]:
+    twin, drop = found.twin, None if entry.scored is None else entry.drop
+    float_bytes = None if twin is None else twin.finished.result["bytes"]
+    built = entry.built
+    return {
+        "id": entry.id,
+        "label": entry.id,
+        "stage": entry.candidate.stage,
+        "why": entry.candidate.why,
+        "status": entry.status,
+        "doing": entry.doing,
+        "reason": entry.reason,
+        "bytes": None if built is None else built["bytes"],
+        "smaller": None if built is None or not float_bytes else 1 - built["bytes"] / float_bytes,
+        "latency": None if entry.measured is None else entry.measured["latency"],
+        "memory": entry.memory,
+        "energy": entry.energy,
+        "sqnr_db": None if built is None or built["sqnr_db"] is None else finite_or_none(built["sqnr_db"]),
+        "value": None if drop is None else drop["value"],
+        "drop": None if drop is None else drop["drop"],
+        "drop_low": None if drop is None else drop["low"],
+        "drop_high": None if drop is None else drop["high"],
+        "samples": None if drop is None else drop["samples"],
+        "certified": None if entry.certified is None else entry.certified["kind"],
+        "seconds": entry.seconds,
+        "frontier": entry.id in frontier(found.entries, options.objective),
+        "chosen": found.chosen is entry,
+    }
+
+
+def _verdict(found: Found) -> dict[str, Any] | None:
+    if found.chosen is not None and found.chosen.id == FLOAT:
+        value = found.baseline["certification"]["value"]
+        sentence = "Leave it in float: no candidate that keeps to the limits is better than the model as it is."
+        return _whole({"kind": "pass", "sentence": sentence, "baseline": value, "value": value, "drop": 0.0})
+    if found.verdict is not None:
+        behaviour: Mapping[str, Any] = found.verdict.get("behaviour") or {}
+        return _whole({**found.verdict, **behaviour})
+    if found.stage != "done":
+        return None
+    why = "the time was up" if found.out_of_time else "no candidate keeps to the limits"
+    return _whole({"kind": "none", "sentence": f"Not certified: {why}."})
+
+
+_VERDICT = (
+    "kind sentence baseline value drop low high lower upper confidence samples needed method p_value flips worst_class "
+    "calibration_error"
+).split()
+
+
+def _whole(known: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: known.get(name) for name in _VERDICT}
+
+
+def _with_work(layers: Any, found: Found) -> list[dict[str, Any]]:
+    work = {} if found.twin is None else found.twin.finished.result["work"]
+    return [{**layer, "work": work.get(layer["name"]), "sqnr_db": None} for layer in layers]

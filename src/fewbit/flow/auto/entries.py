@@ -1,0 +1,107 @@
+"""What a search knows of each candidate, and which of them it prefers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fewbit.search.ladder import Candidate
+from fewbit.search.limits import Limits, Objective
+
+Status = Literal["waiting", "working", "measured", "stopped", "failed", "skipped"]
+FLOAT = "float"
+_ERRORS = 1.96  # standard errors between a mean and the end of its interval of 95 %
+_NO_LOSS = 0.97  # of the float model's speed: nearer to 1 is within what one machine differs from run to run
+
+
+@dataclass(slots=True)
+class Entry:
+    """A candidate and what was found of it: results of the work in `fewbit.flow.auto.work`.
+
+    doing: what is being done, while that is so. seconds: that its work took.
+    """
+
+    candidate: Candidate
+    status: Status = "waiting"
+    reason: str = ""
+    doing: str = ""
+    files: str = ""
+    built: Mapping[str, Any] | None = None
+    scored: Mapping[str, Any] | None = None
+    measured: Mapping[str, Any] | None = None
+    certified: Mapping[str, Any] | None = None
+    energy: Mapping[str, Any] | None = None
+    seconds: float = 0.0
+
+    @property
+    def id(self) -> str:
+        return self.candidate.id
+
+    @property
+    def bytes(self) -> int:
+        assert self.built is not None
+        return int(self.built["bytes"])
+
+    @property
+    def speed_up(self) -> float | None:
+        """Over the float model; None where this machine's times say nothing of the device."""
+        latency = None if self.measured is None else self.measured["latency"]
+        return None if latency is None else float(latency["ratio"])
+
+    @property
+    def memory(self) -> int | None:
+        return None if self.measured is None else self.measured["memory"]
+
+    @property
+    def drop(self) -> Mapping[str, Any]:
+        assert self.scored is not None
+        found: Mapping[str, Any] = self.scored["drop"]
+        return found
+
+    def within(self, limits: Limits) -> str | None:
+        """Which limit it breaks; None where it keeps to all."""
+        return limits.broken(self.bytes, self.speed_up, self.memory)
+
+
+def acceptable(entry: Entry, limits: Limits, max_drop: float) -> bool:
+    """Whether it may be chosen, as far as the few samples for the search tell: its drop lies no more than a standard error above
+    the limit."""
+    if entry.status != "measured" or entry.within(limits) is not None:
+        return False
+    drop, low = float(entry.drop["drop"]), entry.drop["low"]
+    return low is None or drop - (drop - float(low)) / _ERRORS <= max_drop
+
+
+def gain(entry: Entry, objective: Objective) -> float:
+    """How good it is for the objective: a ratio to the float model, more is better."""
+    if objective == "latency" and entry.speed_up is not None:
+        return entry.speed_up
+    if objective == "energy" and entry.energy is not None:
+        return 1.0 / float(entry.energy["ratio"])
+    return 1.0 / max(entry.bytes, 1)
+
+
+def preferred(entries: Sequence[Entry], objective: Objective) -> list[Entry]:
+    """Those that are worth shipping, the best first.
+
+    For latency: those that are faster than float beyond the noise, by how much; then, for what they save in size, those that are
+    no slower. Whatever is slower than the float model is left out: that model is better.
+    """
+    if objective != "latency" or any(entry.speed_up is None for entry in entries):
+        return sorted(entries, key=lambda e: (-gain(e, objective), e.bytes))
+    faster = [e for e in entries if e.id != FLOAT and e.measured is not None and e.measured["latency"]["low"] > 1.0]
+    equal = [e for e in entries if e not in faster and (e.id == FLOAT or (e.speed_up or 0.0) >= _NO_LOSS)]
+    by_speed = sorted(faster, key=lambda e: -(e.speed_up or 0.0))
+    return [*by_speed, *sorted(equal, key=lambda e: e.bytes)]
+
+
+def frontier(entries: Sequence[Entry], objective: Objective) -> set[str]:
+    """The ids of those that no other one beats in both gain and drop."""
+    measured = [e for e in entries if e.status == "measured"]
+    points = {e.id: (gain(e, objective), -float(e.drop["drop"])) for e in measured}
+    return {
+        name
+        for name, point in points.items()
+        if not any(other != point and other[0] >= point[0] and other[1] >= point[1] for other in points.values())
+    }

@@ -1,0 +1,363 @@
+"""The search: a ladder of candidates, repair where accuracy asks for it, and a verdict on samples that served for nothing else.
+
+It runs from its start every time; what the session holds is not done again. So it needs no memory of its own, and a search that
+was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fewbit.errors import ConstraintError, DataError, RecipeError
+from fewbit.flow.auto.entries import FLOAT, Entry, acceptable, preferred
+from fewbit.flow.auto.session import Answer, Ask, OutOfTimeError, Session
+from fewbit.flow.auto.setup import Part, Setup, Splits
+from fewbit.search.ladder import Candidate, ladder
+from fewbit.search.limits import Limits, MaxDrop, Objective, max_drop
+from fewbit.search.repair import repairs
+
+ALPHA_SHARES = (0.8, 0.1, 0.05, 0.05)
+"""Of the chance to be wrong, spent on the candidates that are certified one after another: the first is nearly always the only one.
+Their sum is 1, so that the chance that any of them passes wrongly is the one that was asked for (Bonferroni with weights; as in
+Wiens 2003, without handing on)."""
+
+_RESERVE = 2.5  # times the float model's time on the samples for certification: a candidate's turn, and its statistics
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is asked of a search, beside the setup.
+
+    max_drop: as the user wrote it. strict: only a candidate that is proved to keep to the drop is good enough. recipes: instead of
+    the target's ladder. workers: pieces of work at once.
+    """
+
+    objective: Objective
+    max_drop: str | float | None
+    limits: Limits
+    strict: bool = False
+    recipes: Sequence[str] = ()
+    workers: int = 1
+
+
+@dataclass(slots=True)
+class Found:
+    """What a search knows so far. stage: what it is doing, in a few words."""
+
+    entries: list[Entry] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    advice: list[str] = field(default_factory=list)
+    stage: str = ""
+    splits: Splits | None = None
+    twin: Answer | None = None
+    baseline: dict[Part, dict[str, Any]] = field(default_factory=dict)
+    drop: MaxDrop | None = None
+    chosen: Entry | None = None
+    verdict: dict[str, Any] | None = None
+    evaluated: int = 0
+    out_of_time: bool = False
+
+
+class Search:
+    """One search.
+
+    changed: called whenever something was found.
+    """
+
+    def __init__(self, setup: Setup, options: Options, session: Session, changed: Callable[[Found], None]) -> None:
+        self.setup, self.options, self.session = setup, options, session
+        self.found = Found()
+        self._changed = changed
+        self._answers: dict[Part, Answer] = {}
+
+    def run(self) -> Found:
+        """Search, until there is a verdict or the time is over.
+
+        Raises:
+            InputError: what the user gave is wrong. ConstraintError: there was no time to measure anything.
+        """
+        found = self.found
+        try:
+            self._prepare()
+        except OutOfTimeError:
+            raise ConstraintError(
+                f"the budget ended while the float model was looked at ({found.stage}): nothing was measured; give a longer "
+                "--budget, what is finished will not be done again"
+            ) from None
+        reserve = _RESERVE * found.baseline["certification"]["seconds"]
+        deadline, begun = self.session.deadline, time.monotonic()
+        if deadline is not None:  # at least half of what is left is for the search
+            self.session.deadline = max(deadline - reserve, begun + (deadline - begun) / 2)
+        try:
+            self._climb()
+        except OutOfTimeError:
+            found.out_of_time = True
+            found.notes.append("the time was up before all candidates were tried: a longer --budget with --resume goes on")
+        self.session.deadline = deadline
+        try:
+            self._certify()
+        except OutOfTimeError:
+            found.out_of_time = True
+        self._advise()
+        self._tell("done")
+        return found
+
+    # --- what comes first
+
+    def _prepare(self) -> None:
+        found, setup = self.found, self.setup
+        self._tell("looking at the samples")
+        surveyed = self._must(self._ask("survey", "survey", {}, {}))
+        found.splits = Splits.from_dict(surveyed.finished.result["splits"])
+        found.notes += surveyed.finished.result["notes"]
+        shared = {"splits": found.splits}
+        self._tell("the float model in the target's format")
+        found.twin = self._must(self._ask("float_twin", "float model", {}, shared))
+        for part in ("search", "certification"):
+            self._tell(f"the float model on the samples for {part}")
+            answer = self._must(self._ask("reference", f"float on {part}", {"part": part}, {**shared, "part": part}))
+            self._answers[part] = answer
+            found.baseline[part] = dict(answer.finished.result)
+        warned = {text for part in found.baseline.values() for text in part["warnings"]}
+        found.notes += sorted(warned)
+        metric = setup.resolved_metric()
+        value = float(found.baseline["certification"]["value"])
+        share = metric.points or (metric.higher_is_better and 0.0 <= value <= 1.0)
+        found.drop = max_drop(self.options.max_drop, share=share, baseline=value)
+
+    def _must(self, ask: Ask) -> Answer:
+        answer = self.session.one(ask)
+        if not answer.ok:
+            raise DataError(f"{ask.label}: {answer.finished.result['reason']}")
+        return answer
+
+    # --- candidates
+
+    def _climb(self) -> None:
+        recipes = [Candidate(_id(r), "ladder", r, "asked for") for r in self.options.recipes]
+        self._try(recipes or ladder(self.setup.target, self.options.objective))
+        if all(entry.status == "failed" for entry in self.found.entries):
+            first = self.found.entries[0]
+            raise RecipeError(f"no candidate could be built; {first.id}: {first.reason}")
+        if self._better_was_refused() is not None:
+            self._repair()
+
+    def _repair(self) -> bool:
+        """Try what may give a candidate its accuracy back; whether there was something to try."""
+        refused = self._better_was_refused() or next(iter(self._promising()), None)
+        if refused is None:
+            return False
+        tried = {entry.id for entry in self.found.entries}
+        candidates = [c for c in repairs(refused.candidate, refused.built) if c.id not in tried]
+        self._try(candidates)
+        return bool(candidates)
+
+    def _better_was_refused(self) -> Entry | None:
+        """The candidate that would be preferred, were it not for its accuracy; None where the best one is accurate enough."""
+        good = self._good()
+        order = preferred([e for e in self._pool() if e.status in ("measured", "stopped")], self.options.objective)
+        for entry in order:
+            if entry in good or entry.id == FLOAT:
+                return None
+            if entry.within(self.options.limits) is None:
+                return entry
+        return None
+
+    def _promising(self) -> list[Entry]:
+        """Candidates whose certification did not go well, the best first."""
+        return preferred([e for e in self.found.entries if e.certified is not None], self.options.objective)
+
+    def _try(self, candidates: Sequence[Candidate]) -> None:
+        entries = [Entry(candidate) for candidate in candidates]
+        self.found.entries += entries
+        size = max(1, self.options.workers)
+        for start in range(0, len(entries), size):
+            self._measure(entries[start : start + size])
+
+    def _measure(self, entries: Sequence[Entry]) -> None:
+        """Build, score and time some candidates."""
+        splits = self.found.splits
+        built = self._stage(
+            entries,
+            "building",
+            [
+                self._ask("build", e.id, e.candidate.asked(), {"splits": splits, "candidate": e.candidate.asked()})
+                for e in entries
+            ],
+        )
+        for entry, answer in built:
+            entry.built, entry.files = dict(answer.finished.result), str(answer.files)
+        entries = [entry for entry, _ in built]
+        for entry, answer in self._stage(entries, "scoring", [self._score(e, "search") for e in entries]):
+            entry.scored = dict(answer.finished.result)
+            self.found.evaluated += int(entry.drop["samples"])
+            if entry.scored["stopped"]:
+                entry.reason = f"stopped after {entry.drop['samples']} samples: it exceeds the drop beyond doubt"
+        entries = [entry for entry in entries if entry.scored is not None]
+        for entry in entries:  # one after another: they measure time
+            for _, answer in self._stage([entry], "timing", [self._time(entry)]):
+                entry.measured = dict(answer.finished.result)
+                assert entry.scored is not None
+                entry.status = "stopped" if entry.scored["stopped"] else "measured"
+                entry.reason = entry.reason or entry.within(self.options.limits) or ""
+            self._choose_so_far()
+
+    def _stage(self, entries: Sequence[Entry], doing: str, asks: Sequence[Ask]) -> list[tuple[Entry, Answer]]:
+        """Those for which the work was done; the others have failed, and say why."""
+        for entry in entries:
+            entry.status, entry.doing = "working", doing
+        self._tell(f"{doing} {', '.join(e.id for e in entries)}")
+        try:
+            answers = self.session.do(asks)
+        except OutOfTimeError:
+            for entry in entries:
+                entry.status, entry.reason, entry.doing = "skipped", "the time was up", ""
+            raise
+        done = []
+        for entry, answer in zip(entries, answers, strict=True):
+            entry.doing = ""
+            entry.seconds += answer.finished.seconds
+            if answer.ok:
+                done.append((entry, answer))
+            else:
+                entry.status, entry.reason = "failed", f"{doing}: {answer.finished.result['reason']}"
+        self._tell(self.found.stage)
+        return done
+
+    def _choose_so_far(self) -> None:
+        order = preferred(self._good(), self.options.objective)
+        best = order[0] if order else None
+        self.found.chosen = None if best is None or best.id == FLOAT else best
+        self._tell(self.found.stage)
+
+    def _pool(self) -> list[Entry]:
+        """All candidates, and the float model as one of them."""
+        return [*self.found.entries, self.float_entry()]
+
+    def _good(self) -> list[Entry]:
+        assert self.found.drop is not None
+        value = self.found.drop.value
+        good = [e for e in self.found.entries if acceptable(e, self.options.limits, value)]
+        itself = self.float_entry()
+        return [*good, itself] if itself.within(self.options.limits) is None else good
+
+    def float_entry(self) -> Entry:
+        """The float model, which loses nothing and gains nothing."""
+        assert self.found.twin is not None
+        whole = {"ratio": 1.0, "low": 1.0, "high": 1.0, "milliseconds": None}
+        return Entry(
+            Candidate(FLOAT, "ladder", FLOAT, "the model as it is"),
+            "measured",
+            files=str(self.found.twin.files),
+            built={**self.found.twin.finished.result, "layers": [], "notes": [], "sqnr_db": None},
+            scored={"drop": {"drop": 0.0, "low": 0.0, "high": 0.0, "samples": 0}, "stopped": False, "behaviour": None},
+            measured={"latency": whole, "memory": None},
+        )
+
+    # --- the verdict
+
+    def _certify(self) -> None:
+        """Certify candidates, the best first, until one keeps to the drop; repair once where the best ones do not."""
+        found = self.found
+        found.chosen = None
+        repaired = False
+        spent = 0
+        while spent < len(ALPHA_SHARES):
+            waiting = [e for e in self._good() if e.certified is None]
+            order = preferred(waiting, self.options.objective)
+            if not order:
+                break
+            entry = order[0]
+            if entry.id == FLOAT:
+                found.chosen, found.verdict = entry, None
+                break
+            verdict = self._certified(entry, spent)
+            spent += 1
+            if verdict["kind"] == "pass" or (self._estimate_is_within(verdict) and not self.options.strict):
+                found.chosen, found.verdict = entry, verdict
+                break
+            if found.verdict is None or verdict["kind"] == "undecided":
+                found.verdict = verdict  # of the best one that was looked at
+            if not repaired and not found.out_of_time:
+                repaired = True
+                self._repair()
+        self._tell(found.stage)
+
+    def _estimate_is_within(self, verdict: dict[str, Any]) -> bool:
+        assert self.found.drop is not None
+        return verdict["kind"] == "undecided" and float(verdict["drop"]) <= self.found.drop.value
+
+    def _certified(self, entry: Entry, spent: int) -> dict[str, Any]:
+        assert self.found.drop is not None
+        confidence = 1.0 - (1.0 - self.setup.confidence) * ALPHA_SHARES[spent]
+        entry.doing = "certifying"
+        self._tell(f"certifying {entry.id}")
+        answer = self.session.one(self._score(entry, "certification", confidence))
+        entry.doing = ""
+        entry.seconds += answer.finished.seconds
+        if not answer.ok:
+            entry.status, entry.reason = "failed", f"certifying: {answer.finished.result['reason']}"
+            entry.certified = {"kind": "failed"}
+            return {"kind": "failed", "drop": float("inf")}
+        result = answer.finished.result
+        self.found.evaluated += int(result["drop"]["samples"])
+        told = {name: result[name] for name in ("kind", "needed", "sentence", "behaviour")}
+        entry.certified = {**result["drop"], **told}
+        if told["kind"] == "fail":
+            entry.reason = "on the samples for certification it exceeds the drop beyond doubt"
+        return dict(entry.certified)
+
+    def _advise(self) -> None:
+        """What the user should know beside the figures."""
+        found, objective = self.found, self.options.objective
+        timed = [e for e in found.entries if e.speed_up is not None]
+        if timed and objective == "latency":
+            fastest = max(timed, key=lambda e: e.speed_up or 0.0)
+            if (fastest.speed_up or 0.0) < 1.0 / _NOTHING_GAINED:
+                found.advice.append(
+                    f"nothing is faster than the float model here (the fastest, {fastest.id}, runs at ×{fastest.speed_up:.2f}): "
+                    "leave it in float, or take what saves size at its speed; more speed takes a smaller network, more threads, "
+                    "or a target whose kernels suit it"
+                )
+
+    # --- asking
+
+    def _ask(self, kind: str, label: str, asked: dict[str, Any], arguments: dict[str, Any], *, alone: bool = False) -> Ask:
+        return Ask(kind, label, asked, {"setup": self.setup, **arguments}, alone)
+
+    def _score(self, entry: Entry, part: Part, confidence: float | None = None) -> Ask:
+        assert self.found.drop is not None and entry.built is not None
+        arguments = {
+            "splits": self.found.splits,
+            "part": part,
+            "model": f"{entry.files}/{entry.built['file']}",
+            "answers": str(self._answers[part].files / "outputs.npz"),
+            "limit": self.found.drop.value,
+            "confidence": confidence or self.setup.confidence,
+        }
+        asked = {"part": part, "limit": arguments["limit"], "confidence": arguments["confidence"]}
+        return self._ask("score", entry.id, {**asked, "candidate": entry.candidate.asked()}, arguments)
+
+    def _time(self, entry: Entry) -> Ask:
+        assert entry.built is not None and self.found.twin is not None
+        arguments = {
+            "splits": self.found.splits,
+            "model": f"{entry.files}/{entry.built['file']}",
+            "baseline": str(self.found.twin.files / self.found.twin.finished.result["file"]),
+        }
+        return self._ask("measure", entry.id, {"candidate": entry.candidate.asked()}, arguments, alone=True)
+
+    def _tell(self, stage: str) -> None:
+        self.found.stage = stage
+        self._changed(self.found)
+
+
+_NOTHING_GAINED = 0.97
+
+
+def _id(recipe: str) -> str:
+    """How a recipe is called in the session: its name, or that of its file."""
+    return recipe.rsplit("/", 1)[-1]

@@ -1,0 +1,268 @@
+"""The pieces of work of a search. Each runs in a process of its own, and gives plain data and perhaps files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewbit.data import DataSource
+from fewbit.data.source import Selected
+from fewbit.flow.auto.describe import layers_of
+from fewbit.flow.auto.divide import divide
+from fewbit.flow.auto.setup import Part, Setup, Splits
+from fewbit.flow.benchmark import benchmark
+from fewbit.flow.common import hub_inputs, target_for
+from fewbit.flow.faces import same_inputs, samples_for_all, samples_in_layout
+from fewbit.flow.formats import format_of
+from fewbit.flow.quantize import quantize
+from fewbit.flow.repair import node_work
+from fewbit.flow.verification import details_for
+from fewbit.formats.litert.kinds import is_litert
+from fewbit.graph.load import load
+from fewbit.measure.behaviour import behaviour
+from fewbit.measure.paired import hopeless, judge, paired_drop, unit_losses
+from fewbit.plan.plan import Plan
+from fewbit.progress import Progress
+from fewbit.runtimes.session import Outputs
+from fewbit.runtimes.table import open_model, runtime_named
+
+MODEL, PLAN, FLOAT = "model", "plan.json", "float"
+_LOOK = 0.35  # of the samples for the search, chosen at random, after which a candidate without hope is stopped
+_TIMING_ROUNDS = 21
+Stored = list[Outputs]
+
+
+def survey(setup: Setup, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Look at all samples once, and say which serve for what."""
+    hub = _hub(setup)
+    divided = divide(setup, hub_inputs(hub), progress)
+    return {"splits": divided.splits.to_dict(), "notes": list(divided.notes)}
+
+
+def float_twin(setup: Setup, splits: Splits, folder: Path, progress: Progress) -> dict[str, Any]:
+    """The float model as a file of the target's format, which candidates are timed beside."""
+    target = target_for(setup.target)
+    format = format_of(target)
+    hub = _hub(setup)
+    path = folder / f"{FLOAT}{format.suffix}"
+    source = _calibration(setup, splits, hub)
+    details = details_for(format, hub, _no_plan(hub, setup), source, setup.model, keep_names=False, signature=setup.signature)
+    format.write(hub.clone().model, path, details)
+    work = node_work(hub, next(iter(source.feeds())))
+    return {"file": path.name, "bytes": _size(folder), "fingerprint": hub.fingerprint(), "work": work}
+
+
+def reference(setup: Setup, splits: Splits, part: Part, folder: Path, progress: Progress) -> dict[str, Any]:
+    """What the float model answers to the samples of a part, kept for all candidates to be compared with."""
+    started = time.perf_counter()
+    metric = setup.resolved_metric()
+    outputs, labels = _answers(None, setup, splits, part, progress)
+    seconds = time.perf_counter() - started
+    value = metric(outputs, labels if metric.against == "labels" else outputs)
+    store_outputs(folder / "outputs.npz", outputs)
+    return {"value": value, "samples": len(outputs), "seconds": seconds, **_suspicions(setup, metric, outputs, labels)}
+
+
+def build(setup: Setup, splits: Splits, candidate: Mapping[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
+    """Quantize the model as a candidate asks, and verify the file."""
+    target = target_for(setup.target)
+    path = folder / f"{MODEL}{format_of(target).suffix}"
+    result = quantize(
+        setup.model,
+        splits.selected(setup, "calibration"),
+        candidate["recipe"],
+        target,
+        path,
+        effort=candidate["effort"],
+        min_sqnr=candidate["min_sqnr"],
+        limit=len(splits.calibration),
+        preprocess=setup.preprocess,
+        signature=setup.signature,
+        progress=progress,
+    )
+    result.plan.save(str(folder / PLAN))
+    told = result.to_dict()
+    verification = told["verification"]
+    return {
+        "file": path.name,
+        "bytes": result.bytes,
+        "sqnr_db": min((o["sqnr_db"] for o in verification["outputs"] if o["sqnr_db"] is not None), default=None),
+        "layers": layers_of(result.plan),
+        "kernels": verification["kernels"],
+        "forms": told["forms"],
+        "notes": told["notes"],
+    }
+
+
+def score(
+    setup: Setup,
+    splits: Splits,
+    part: Part,
+    model: str,
+    answers: str,
+    limit: float,
+    confidence: float,
+    folder: Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    """A candidate's file on the samples of a part, beside what the float model answered.
+
+    Args:
+        model: the file. answers: the float model's, as `reference` kept them. limit: the drop that is tolerated, in the metric's
+            unit: on the samples for the search, a candidate that exceeds it beyond doubt is stopped early.
+    """
+    started = time.perf_counter()
+    metric = setup.resolved_metric()
+    real = dict(zip(getattr(splits, part), load_outputs(Path(answers)), strict=True))
+    given: dict[int, tuple[Outputs, Any]] = {}
+    stopped = False
+    for positions in _looks(splits, part, setup.seed):
+        before = len(given)
+        some = replace(splits, **{part: positions})
+        given |= zip(positions, _run(model, setup, some, part, progress), strict=True)
+        if part == "search" and len(given) < len(real):
+            outputs, labels = map(list, zip(*given.values(), strict=True))
+            losses = unit_losses(metric, outputs, [real[i] for i in given], labels)
+            planned = round(len(losses) * len(real) / len(given))
+            stopped = hopeless(losses, limit, planned=planned, before=before)
+            if stopped:
+                break
+    order = sorted(given)
+    outputs, labels = [given[i][0] for i in order], [given[i][1] for i in order]
+    reference = [real[i] for i in order]
+    drop = paired_drop(metric, outputs, reference, labels, confidence=confidence, seed=setup.seed)
+    verdict = judge(drop, limit)
+    found = behaviour(outputs, reference, labels) if metric.against == "labels" else None
+    return {
+        "drop": drop.to_dict(),
+        "kind": verdict.kind,
+        "needed": verdict.needed,
+        "sentence": verdict.sentence(),
+        "stopped": stopped,
+        "behaviour": None if found is None else found.to_dict(),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def measure(setup: Setup, splits: Splits, model: str, baseline: str, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Time a candidate's file in turns with the float model, on one thread, and the memory that it takes."""
+    runtime = runtime_named(target_for(setup.target).runtime)
+    if runtime is not None and not runtime.timed:
+        return {"latency": None, "memory": None}
+    found = benchmark(
+        model,
+        baseline=baseline,
+        data=Selected(setup.data, splits.calibration[:1]),
+        target=setup.target,
+        rounds=_TIMING_ROUNDS,
+        preprocess=setup.preprocess,
+        progress=progress,
+    )
+    latency, float_latency = found.timings[0].model, found.timings[0].baseline
+    return {
+        "latency": {
+            "ratio": latency.ratio,
+            "low": latency.low,
+            "high": latency.high,
+            "milliseconds": latency.milliseconds,
+        },
+        "float_milliseconds": None if float_latency is None else float_latency.milliseconds,
+        "memory": found.memory,
+        "float_memory": found.baseline_memory,
+        "runtime": found.runtime,
+        "cpu": found.cpu,
+        "notes": list(found.notes),
+    }
+
+
+def store_outputs(path: Path, outputs: Sequence[Outputs]) -> None:
+    """Keep outputs, whatever their shapes."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for index, given in enumerate(outputs):
+        for position, array in enumerate(given):
+            arrays[f"{index}/{position}"] = np.asarray(array)
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+
+
+def load_outputs(path: Path) -> Stored:
+    """What `store_outputs` kept."""
+    outputs: Stored = []
+    with np.load(path) as stored:
+        for name in stored.files:
+            index, position = map(int, name.split("/"))
+            if index == len(outputs):
+                outputs.append([])
+            assert position == len(outputs[index])
+            outputs[index].append(stored[name])
+    return outputs
+
+
+def _hub(setup: Setup) -> Any:
+    from fewbit.flow.opening import load as load_any
+
+    return load_any(setup.model, signature=setup.signature) if is_litert(setup.model) else load(setup.model)
+
+
+def _no_plan(hub: Any, setup: Setup) -> Plan:
+    return Plan(hub.fingerprint(), setup.target, "float", {}, {})
+
+
+def _calibration(setup: Setup, splits: Splits, hub: Any) -> DataSource:
+    source, _ = samples_in_layout(
+        splits.selected(setup, "calibration"),
+        hub_inputs(hub),
+        limit=None,
+        preprocess=setup.preprocess,
+        purpose="calibration",
+    )
+    return source
+
+
+def _run(model: str | None, setup: Setup, splits: Splits, part: Part, progress: Progress) -> Iterator[tuple[Outputs, Any]]:
+    """(outputs, label) of every sample of a part, as the float model would give them; None: of the float model itself."""
+    sessions = {"the float model": open_model(setup.model)}
+    if model is not None:
+        sessions["the candidate"] = open_model(model)
+    source, faced, _ = samples_for_all(
+        sessions,
+        splits.selected(setup, part),
+        limit=None,
+        preprocess=setup.preprocess,
+        purpose="evaluation",
+        outputs=not same_inputs([*sessions.values()]),
+    )
+    with progress.task(f"evaluating on samples for {part}", source.count) as advance:
+        for sample in source:
+            yield faced[-1].run(sample.feed), sample.label
+            advance(1)
+
+
+def _looks(splits: Splits, part: Part, seed: int) -> list[tuple[int, ...]]:
+    """The positions of a part in the portions in which they are run: those of the search in two, at random, for the source may
+    have its classes one after another."""
+    positions = np.asarray(getattr(splits, part))
+    if part != "search":
+        return [tuple(positions.tolist())]
+    first = round(_LOOK * len(positions))
+    order = np.random.default_rng(seed).permutation(positions)
+    return [tuple(sorted(p.tolist())) for p in (order[:first], order[first:]) if len(p)]
+
+
+def _answers(
+    model: str | None, setup: Setup, splits: Splits, part: Part, progress: Progress
+) -> tuple[Stored, list[Any]]:
+    outputs, labels = [], []
+    for given, label in _run(model, setup, splits, part, progress):
+        outputs.append(given)
+        labels.append(label)
+    return outputs, labels
+
+
+def _size(folder: Path) -> int:
+    return sum(p.stat().st_size for p in folder.iterdir() if p.name.startswith((MODEL, FLOAT)))

@@ -1,0 +1,80 @@
+"""The candidates that a search tries first: uniform recipes, by what they are good for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+from fewbit.search.limits import Objective
+
+Stage = Literal["ladder", "repair", "allocation", "tune"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Something that a search may try.
+
+    id: names it in the session, the table and the page. recipe: a built-in name, or rules as a recipe file has them.
+    effort, min_sqnr: as of `fewbit.quantize`. why: what made the search try it.
+    """
+
+    id: str
+    stage: Stage
+    recipe: str | Mapping[str, Any]
+    why: str
+    effort: str = "standard"
+    min_sqnr: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def asked(self) -> dict[str, Any]:
+        """What a build of it depends on, as plain data."""
+        return {
+            "recipe": self.recipe if isinstance(self.recipe, str) else dict(self.recipe),
+            "effort": self.effort,
+            "min_sqnr": self.min_sqnr,
+            **self.options,
+        }
+
+
+_FAST = "integers of 8 bits in all kernels that the target has"
+_DYNAMIC = "the same for products alone, with ranges found at every run"
+_HALF = "float16 storage: half the size, and what it computes is float"
+_BYTES = "weights of 8 bits, float arithmetic"
+_WIDE = "activations of 16 bits"
+
+_SPEED = (("int8", _FAST), ("int8-dynamic", _DYNAMIC), ("fp16", _HALF))
+_SIZE = (
+    ("int8", _FAST),
+    ("fp16", _HALF),
+    ("int8-weights", _BYTES),
+    ("int4-weights", "weights of 4 bits in groups of 32"),
+    ("codebook4", "16 levels learned from each weight"),
+    ("w4a8", "weights of 4 bits in integer kernels"),
+)
+_MICRO = (("int8", _FAST), ("a16w8", _WIDE))
+
+LADDERS: Mapping[tuple[str, Objective], tuple[tuple[str, str], ...]] = MappingProxyType(
+    {
+        ("ort-cpu", "latency"): _SPEED,
+        ("ort-cpu", "size"): _SIZE,
+        ("ort-cpu", "energy"): _SPEED,
+        ("litert-cpu", "latency"): _SPEED,
+        ("litert-cpu", "size"): tuple(c for c in _SIZE if c[0] != "codebook4"),
+        ("litert-cpu", "energy"): _SPEED,
+        ("litert-micro", "latency"): _MICRO,
+        ("litert-micro", "size"): (*_MICRO, ("w4a8", "weights of 4 bits in integer kernels")),
+        ("litert-micro", "energy"): _MICRO,
+        ("executorch-xnnpack", "latency"): _SPEED[:2],
+        ("executorch-xnnpack", "size"): (*_SPEED[:2], ("int4-weights", "weights of 4 bits in groups of 32")),
+        ("executorch-xnnpack", "energy"): _SPEED[:2],
+    }
+)
+"""Target and objective → recipes, those that are worth most first. What a target does not take fails in one line and is told."""
+
+
+def ladder(target: str, objective: Objective) -> list[Candidate]:
+    """The uniform candidates for a target."""
+    steps = LADDERS.get((target, objective), _SPEED if objective != "size" else _SIZE)
+    return [Candidate(name, "ladder", name, why) for name, why in steps]

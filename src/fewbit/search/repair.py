@@ -1,0 +1,49 @@
+"""What may give a candidate its accuracy back, cheap things first: before layers go to higher precision, or are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from fewbit.search.ladder import Candidate
+
+_BETTER = (6.0, 12.0)  # dB: half and a quarter of the noise
+_MOST = 45.0  # dB: beyond it answers do not change
+
+
+def repairs(candidate: Candidate, built: Mapping[str, Any] | None) -> list[Candidate]:
+    """Candidates that keep more of the float model than one that did not keep enough.
+
+    First more effort (all samples, weights rounded by the outputs of their layers, every way to choose ranges), then layers to
+    blame in float until the outputs are 6 and 12 dB better.
+
+    built: what building it gave.
+    """
+    found = []
+    if candidate.effort != "max":
+        found.append(
+            replace(
+                candidate,
+                id=f"{candidate.id}@max",
+                stage="repair",
+                effort="max",
+                why=f"{candidate.id} with all samples, and weights rounded by the outputs of their layers",
+            )
+        )
+    reached = None if built is None else built["sqnr_db"]
+    for better in _BETTER:
+        if reached is None or reached + better > _MOST or candidate.min_sqnr is not None:
+            break
+        wanted = float(round(reached + better))
+        found.append(
+            replace(
+                candidate,
+                id=f"{candidate.id}>{wanted:g}dB",
+                stage="repair",
+                effort="max",
+                min_sqnr=wanted,
+                why=f"{candidate.id} with as many layers in float as it takes for {wanted:g} dB",
+            )
+        )
+    return found
