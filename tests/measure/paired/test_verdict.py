@@ -48,7 +48,7 @@ def test_words() -> None:
         "the limit is 3 points"
     )
     assert judge(drop, 0.005).sentence() == (
-        "fail: top1 is 1.5 points worse on 1000 samples, and with 95 % confidence at least 0.717 points worse; "
+        "fail: top1 is 1.5 points worse on 1000 samples, and with 95 % confidence at least 0.72 points worse; "
         "the limit is 0.5 points"
     )
     assert judge(answers(0, 0, 50), 0.001).sentence() == (
