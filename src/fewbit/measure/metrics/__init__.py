@@ -11,6 +11,9 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fewbit.callables import call_user_code, has_arguments, is_callable_text, load_callable
 from fewbit.errors import DataError, RecipeError
 from fewbit.measure.metrics.metric import Labels, Metric, Outputs
@@ -64,12 +67,17 @@ def resolve_metric(metric: str | Metric | Callable[..., Any]) -> Metric:
 
 
 def _user_metric(function: Callable[..., Any], name: str) -> Metric:
-    import numpy as np
-
     def compute(outputs: Sequence[Outputs], labels: Sequence[Any]) -> float:
+        return float(call(outputs, labels).mean())
+
+    def call(outputs: Sequence[Outputs], labels: Sequence[Any]) -> NDArray[np.float64]:
         value = np.asarray(call_user_code(lambda: function(outputs, labels), name), np.float64)
         if value.size == 0:
             raise DataError(f"metric {name} gave nothing")
-        return float(value.mean())
+        return value
 
-    return Metric(name, compute, higher_is_better=bool(getattr(function, "higher_is_better", True)))
+    def each(outputs: Sequence[Outputs], labels: Sequence[Any]) -> NDArray[np.float64] | None:
+        value = call(outputs, labels)
+        return value if value.shape == (len(outputs),) else None
+
+    return Metric(name, compute, higher_is_better=bool(getattr(function, "higher_is_better", True)), each=each)

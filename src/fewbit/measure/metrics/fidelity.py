@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fewbit.measure.compare import OutputComparison
-from fewbit.measure.metrics.metric import Labels, Metric, Outputs
+from fewbit.measure.metrics.metric import Labels, Metric, Outputs, mean_or_ratio
 
 
 def _compare(outputs: Sequence[Outputs], reference: Labels) -> OutputComparison:
@@ -13,6 +16,30 @@ def _compare(outputs: Sequence[Outputs], reference: Labels) -> OutputComparison:
     for (first, *_), (real, *_) in zip(outputs, reference, strict=True):
         comparison.update(real, first)
     return comparison
+
+
+def _sums(outputs: Sequence[Outputs], reference: Labels) -> NDArray[np.float64]:
+    """Σ float·quantized, Σ float² and Σ quantized² of every sample, [samples, 3]."""
+    found = (_compare([o], [r]) for o, r in zip(outputs, reference, strict=True))
+    return np.array([(c.product, c.signal, c.quantized) for c in found], np.float64)
+
+
+def _angle(sums: NDArray[np.float64]) -> float:
+    product, signal, quantized = sums.sum(0)
+    length = float(np.sqrt(signal * quantized))
+    return float(product) / length if length else 1.0
+
+
+def _kept(outputs: Sequence[Outputs], reference: Labels) -> NDArray[np.float64] | None:
+    """1 for every row of [rows, classes] that keeps its answer, else 0: [rows]. Of outputs with more axes, how many
+    positions agree and how many there are, [samples, 2]: those of one sample depend on each other."""
+    found = [_compare([o], [r]) for o, r in zip(outputs, reference, strict=True)]
+    if not all(c.rows for c in found):
+        return None
+    if any(first.ndim > 2 for first, *_ in outputs):
+        return np.array([(c.agreeing, c.rows) for c in found], np.float64)
+    same = [o.argmax(-1) == r.argmax(-1) for (o, *_), (r, *_) in zip(outputs, reference, strict=True)]
+    return np.concatenate([np.atleast_1d(s) for s in same]).astype(np.float64)
 
 
 def sqnr(outputs: Sequence[Outputs], reference: Labels) -> float:
@@ -32,5 +59,5 @@ def agreement(outputs: Sequence[Outputs], reference: Labels) -> float:
 
 
 SQNR = Metric("sqnr", sqnr, against="baseline")
-COSINE = Metric("cosine", cosine, against="baseline")
-AGREEMENT = Metric("agreement", agreement, against="baseline", points=True)
+COSINE = Metric("cosine", cosine, against="baseline", each=_sums, total=_angle)
+AGREEMENT = Metric("agreement", agreement, against="baseline", points=True, each=_kept, total=mean_or_ratio)

@@ -13,6 +13,8 @@ from fewbit.errors import DataError
 
 Outputs = list[NDArray[Any]]
 Labels = Sequence[Any]
+Each = Callable[[Sequence[Outputs], Labels], "NDArray[np.float64] | None"]
+Total = Callable[[NDArray[np.float64]], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,10 @@ class Metric:
     compute: (outputs of samples, their labels) -> value.
     against: what the labels are, those of the data or the outputs of the float model.
     points: the value is a share, and its changes are told in points (hundredths).
+    each: what every independent unit of the data contributes, so that statistics need not score outputs again: [units],
+        whose mean is the metric, or [units, k], of which `total` makes it. A unit is what was drawn on its own: a row of a
+        batch, a text with all its tokens. None, or giving None: only `compute` knows.
+    total: the metric from any selection of the rows of [units, k].
     """
 
     name: str
@@ -29,6 +35,8 @@ class Metric:
     higher_is_better: bool = True
     against: Literal["labels", "baseline"] = "labels"
     points: bool = False
+    each: Each | None = None
+    total: Total | None = None
 
     def __call__(self, outputs: Sequence[Outputs], labels: Labels) -> float:
         """The value.
@@ -42,6 +50,14 @@ class Metric:
         if np.isnan(value):
             raise DataError(f"metric {self.name} is not a number on these {len(outputs)} samples")
         return float(value)
+
+
+def mean_or_ratio(parts: NDArray[np.float64]) -> float:
+    """The mean of [units]; of [units, 2], the sum of the first column over that of the second (NaN over nothing)."""
+    if parts.ndim == 1:
+        return float(parts.mean())
+    over, under = parts.sum(0)
+    return float(over / under) if under else float("nan")
 
 
 def scores_and_labels(outputs: Sequence[Outputs], labels: Labels) -> tuple[NDArray[Any], NDArray[np.int64]]:

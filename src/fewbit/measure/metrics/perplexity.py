@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fewbit.errors import DataError
-from fewbit.measure.metrics.metric import Labels, Metric, Outputs
+from fewbit.measure.metrics.metric import Labels, Metric, Outputs, mean_or_ratio
 
 IGNORED = -100  # the label of positions that do not count, as in PyTorch's cross entropy
 
 
-def perplexity(outputs: Sequence[Outputs], labels: Labels) -> float:
-    """exp of the mean negative log likelihood.
+def losses(outputs: Sequence[Outputs], labels: Labels) -> NDArray[np.float64]:
+    """The negative log likelihood of every sample and its number of tokens, [samples, 2].
 
     The first output holds logits [..., positions, vocabulary]; a label holds the token that each position should
-    predict, [..., positions], with -100 where none counts.
+    predict, [..., positions], with -100 where none counts. A sample is one unit: its tokens depend on each other.
     """
-    loss, tokens = 0.0, 0
+    parts = []
     for (first, *_), label in zip(outputs, labels, strict=True):
         logits = first.reshape(-1, first.shape[-1]).astype(np.float64)
         wanted = np.asarray(label).reshape(-1)
@@ -28,9 +29,18 @@ def perplexity(outputs: Sequence[Outputs], labels: Labels) -> float:
         logits, wanted = logits[keep], wanted[keep]
         top = logits.max(-1)
         total = np.log(np.exp(logits - top[:, None]).sum(-1)) + top
-        loss += float((total - logits[np.arange(len(wanted)), wanted]).sum())
-        tokens += len(wanted)
-    return float(np.exp(loss / tokens)) if tokens else float("nan")
+        parts.append(((total - logits[np.arange(len(wanted)), wanted]).sum(), len(wanted)))
+    return np.array(parts, np.float64)
 
 
-PERPLEXITY = Metric("perplexity", perplexity, higher_is_better=False)
+def exp_ratio(parts: NDArray[np.float64]) -> float:
+    """exp of the loss a token, from [samples, 2]."""
+    return float(np.exp(mean_or_ratio(parts)))
+
+
+def perplexity(outputs: Sequence[Outputs], labels: Labels) -> float:
+    """exp of the mean negative log likelihood of a token."""
+    return exp_ratio(losses(outputs, labels))
+
+
+PERPLEXITY = Metric("perplexity", perplexity, higher_is_better=False, each=losses, total=exp_ratio)
