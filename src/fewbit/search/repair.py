@@ -12,13 +12,15 @@ _BETTER = (6.0, 12.0)  # dB: half and a quarter of the noise
 _MOST = 45.0  # dB: beyond it answers do not change
 
 
-def repairs(candidate: Candidate, built: Mapping[str, Any] | None) -> list[Candidate]:
+def repairs(candidate: Candidate, built: Mapping[str, Any] | None, *, to_float: bool) -> list[Candidate]:
     """Candidates that keep more of the float model than one that did not keep enough.
 
     First more effort (all samples, weights rounded by the outputs of their layers, every way to choose ranges), then layers to
     blame in float until the outputs are 6 and 12 dB better.
 
-    built: what building it gave.
+    Args:
+        built: what building it gave.
+        to_float: whether layers may go back to float, which takes space.
     """
     found = []
     if candidate.effort != "max":
@@ -31,7 +33,8 @@ def repairs(candidate: Candidate, built: Mapping[str, Any] | None) -> list[Candi
                 why=f"{candidate.id} with all samples, and weights rounded by the outputs of their layers",
             )
         )
-    reached = None if built is None else built["sqnr_db"]
+    whole = built is None or not to_float or not built["forms"].get("integer")  # layers that store narrow weights compute in float
+    reached = None if whole else built["sqnr_db"]
     for better in _BETTER:
         if reached is None or reached + better > _MOST or candidate.min_sqnr is not None:
             break

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fewbit.data.check import InputInfo
-from fewbit.data.leakage import fingerprint
+from fewbit.flow.auto._temp import fingerprint, split
 from fewbit.data.source import open_source
-from fewbit.data.split import split
 from fewbit.errors import DataError
 from fewbit.flow.auto.setup import Setup, Splits
 from fewbit.progress import Progress

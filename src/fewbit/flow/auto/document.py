@@ -55,7 +55,7 @@ def document(header: Header, setup: Setup, options: Options, found: Found, secon
         "metric": {
             "name": metric.name,
             "higher_is_better": metric.higher_is_better,
-            "points": metric.points,
+            "points": found.share,
             "value": None if base is None else base["value"],
         },
         "splits": _splits(setup, found),

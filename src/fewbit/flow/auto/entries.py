@@ -19,7 +19,7 @@ _NO_LOSS = 0.97  # of the float model's speed: nearer to 1 is within what one ma
 class Entry:
     """A candidate and what was found of it: results of the work in `fewbit.flow.auto.work`.
 
-    doing: what is being done, while that is so. seconds: that its work took.
+    doing: what is being done, while that is so. refused: by the samples for certification. seconds: that its work took.
     """
 
     candidate: Candidate
@@ -32,6 +32,7 @@ class Entry:
     measured: Mapping[str, Any] | None = None
     certified: Mapping[str, Any] | None = None
     energy: Mapping[str, Any] | None = None
+    refused: bool = False
     seconds: float = 0.0
 
     @property
@@ -48,6 +49,12 @@ class Entry:
         """Over the float model; None where this machine's times say nothing of the device."""
         latency = None if self.measured is None else self.measured["latency"]
         return None if latency is None else float(latency["ratio"])
+
+    @property
+    def sqnr(self) -> float:
+        """Of the worst output, in dB; infinite where it is exact."""
+        found = None if self.built is None else self.built["sqnr_db"]
+        return float("inf") if found is None else float(found)
 
     @property
     def memory(self) -> int | None:

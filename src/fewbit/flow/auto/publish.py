@@ -47,9 +47,6 @@ class Publisher:
         else:
             _write_json(self.out / MANIFEST, manifest(self.header, self.setup, found, self.model_path(found)))
         _write_json(self.out / DOCUMENT, final)
-        from fewbit.report.html import write_html
-
-        write_html(final, self.out / PAGE)
         return final
 
     def model_path(self, found: Found) -> Path | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from fewbit.errors import ConstraintError, DataError, RecipeError
 from fewbit.flow.auto.entries import FLOAT, Entry, acceptable, preferred
+from fewbit.flow.auto.mixed import FORMATS, mixed_candidates
 from fewbit.flow.auto.session import Answer, Ask, OutOfTimeError, Session
 from fewbit.flow.auto.setup import Part, Setup, Splits
 from fewbit.search.ladder import Candidate, ladder
@@ -45,7 +46,10 @@ class Options:
 
 @dataclass(slots=True)
 class Found:
-    """What a search knows so far. stage: what it is doing, in a few words."""
+    """What a search knows so far.
+
+    stage: what it is doing, in a few words. share: whether the metric is one, so that its changes are told in points.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -54,6 +58,7 @@ class Found:
     splits: Splits | None = None
     twin: Answer | None = None
     baseline: dict[Part, dict[str, Any]] = field(default_factory=dict)
+    share: bool = False
     drop: MaxDrop | None = None
     chosen: Entry | None = None
     verdict: dict[str, Any] | None = None
@@ -125,8 +130,8 @@ class Search:
         found.notes += sorted(warned)
         metric = setup.resolved_metric()
         value = float(found.baseline["certification"]["value"])
-        share = metric.points or (metric.higher_is_better and 0.0 <= value <= 1.0)
-        found.drop = max_drop(self.options.max_drop, share=share, baseline=value)
+        found.share = metric.points or (metric.higher_is_better and 0.0 <= value <= 1.0)
+        found.drop = max_drop(self.options.max_drop, share=found.share, baseline=value)
 
     def _must(self, ask: Ask) -> Answer:
         answer = self.session.one(ask)
@@ -144,14 +149,46 @@ class Search:
             raise RecipeError(f"no candidate could be built; {first.id}: {first.reason}")
         if self._better_was_refused() is not None:
             self._repair()
+        if not recipes:
+            self._allocate()
+
+    def _allocate(self) -> None:
+        """Find the smallest mixture of formats that keeps to the drop, by bisection along the frontier of size and noise."""
+        formats = FORMATS.get((self.setup.target, self.options.objective))
+        if formats is None:
+            return
+        self._tell("finding how sensitive each layer is")
+        asked = {"recipes": formats}
+        answer = self.session.one(
+            self._ask("sensitivity", "sensitivity", asked, {"splits": self.found.splits, **asked})
+        )
+        if not answer.ok:
+            self.found.notes.append(f"no mixed precision: {answer.finished.result['reason']}")
+            return
+        self.found.notes += answer.finished.result["notes"]
+        candidates = mixed_candidates(answer.finished.result["layers"], formats)
+        low, high = 0, len(candidates) - 1
+        while low <= high:
+            middle = (low + high) // 2
+            self._try([candidates[middle]])
+            if self._keeps(self.found.entries[-1]):
+                high = middle - 1
+            else:
+                low = middle + 1
+
+    def _keeps(self, entry: Entry) -> bool:
+        """Whether a candidate kept to the drop on the samples for the search."""
+        assert self.found.drop is not None
+        return entry.status == "measured" and float(entry.drop["drop"]) <= self.found.drop.value
 
     def _repair(self) -> bool:
         """Try what may give a candidate its accuracy back; whether there was something to try."""
-        refused = self._better_was_refused() or next(iter(self._promising()), None)
+        refused = self._better_was_refused()
         if refused is None:
             return False
         tried = {entry.id for entry in self.found.entries}
-        candidates = [c for c in repairs(refused.candidate, refused.built) if c.id not in tried]
+        to_float = self.options.objective != "size"
+        candidates = [c for c in repairs(refused.candidate, refused.built, to_float=to_float) if c.id not in tried]
         self._try(candidates)
         return bool(candidates)
 
@@ -165,10 +202,6 @@ class Search:
             if entry.within(self.options.limits) is None:
                 return entry
         return None
-
-    def _promising(self) -> list[Entry]:
-        """Candidates whose certification did not go well, the best first."""
-        return preferred([e for e in self.found.entries if e.certified is not None], self.options.objective)
 
     def _try(self, candidates: Sequence[Candidate]) -> None:
         entries = [Entry(candidate) for candidate in candidates]
@@ -240,7 +273,7 @@ class Search:
     def _good(self) -> list[Entry]:
         assert self.found.drop is not None
         value = self.found.drop.value
-        good = [e for e in self.found.entries if acceptable(e, self.options.limits, value)]
+        good = [e for e in self.found.entries if not e.refused and acceptable(e, self.options.limits, value)]
         itself = self.float_entry()
         return [*good, itself] if itself.within(self.options.limits) is None else good
 
@@ -260,33 +293,40 @@ class Search:
     # --- the verdict
 
     def _certify(self) -> None:
-        """Certify candidates, the best first, until one keeps to the drop; repair once where the best ones do not."""
+        """Certify candidates, the best first, until one keeps to the drop; repair once where the best one does not."""
         found = self.found
         found.chosen = None
-        repaired = False
-        spent = 0
-        while spent < len(ALPHA_SHARES):
-            waiting = [e for e in self._good() if e.certified is None]
-            order = preferred(waiting, self.options.objective)
-            if not order:
-                break
-            entry = order[0]
-            if entry.id == FLOAT:
-                found.chosen, found.verdict = entry, None
-                break
+        for spent in range(len(ALPHA_SHARES)):
+            entry = self._next(last=spent == len(ALPHA_SHARES) - 1)
+            if entry is None or entry.id == FLOAT:
+                found.chosen, found.verdict = entry, None if entry is not None else found.verdict
+                return
             verdict = self._certified(entry, spent)
-            spent += 1
-            if verdict["kind"] == "pass" or (self._estimate_is_within(verdict) and not self.options.strict):
+            if verdict["kind"] == "pass" or (self._is_within(verdict) and not self.options.strict):
                 found.chosen, found.verdict = entry, verdict
-                break
-            if found.verdict is None or verdict["kind"] == "undecided":
-                found.verdict = verdict  # of the best one that was looked at
-            if not repaired and not found.out_of_time:
-                repaired = True
+                return
+            entry.refused = True
+            if found.verdict is None:
+                found.verdict = verdict  # of the best one
+            if spent == 0 and not found.out_of_time:
                 self._repair()
-        self._tell(found.stage)
+                found.chosen = None
+        itself = self.float_entry()
+        if itself.within(self.options.limits) is None:
+            found.chosen, found.verdict = itself, None
 
-    def _estimate_is_within(self, verdict: dict[str, Any]) -> bool:
+    def _next(self, *, last: bool) -> Entry | None:
+        """The candidate to be certified next: the best one, and after one that was refused, the best that keeps clearly more of
+        the float model; in the last place, the one that keeps most."""
+        order = preferred(self._good(), self.options.objective)
+        refused = [e.sqnr for e in self.found.entries if e.refused]
+        if not refused:
+            return next(iter(order), None)
+        if last:
+            return max((e for e in order if e.id != FLOAT), key=lambda e: e.sqnr, default=next(iter(order), None))
+        return next((e for e in order if e.sqnr >= max(refused) + _CLEARLY), None)
+
+    def _is_within(self, verdict: dict[str, Any]) -> bool:
         assert self.found.drop is not None
         return verdict["kind"] == "undecided" and float(verdict["drop"]) <= self.found.drop.value
 
@@ -336,6 +376,7 @@ class Search:
             "model": f"{entry.files}/{entry.built['file']}",
             "answers": str(self._answers[part].files / "outputs.npz"),
             "limit": self.found.drop.value,
+            "points": self.found.share,
             "confidence": confidence or self.setup.confidence,
         }
         asked = {"part": part, "limit": arguments["limit"], "confidence": arguments["confidence"]}
@@ -356,6 +397,7 @@ class Search:
 
 
 _NOTHING_GAINED = 0.97
+_CLEARLY = 3.0  # dB: half the noise power
 
 
 def _id(recipe: str) -> str:

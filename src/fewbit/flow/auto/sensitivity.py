@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,19 @@ from fewbit.flow.calibrate import EFFORTS, Calibrator
 from fewbit.flow.common import hub_inputs, target_for
 from fewbit.flow.faces import samples_in_layout
 from fewbit.flow.opening import load
-from fewbit.flow.outputs import score_views
+from fewbit.flow.outputs import OutputJudge, score_views
 from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
 from fewbit.plan.balanced import effective_bias, effective_weight
 from fewbit.plan.plan import Plan
 from fewbit.plan.recipe import Recipe
 from fewbit.progress import Progress
+from fewbit.runtimes.session import Feed
 from fewbit.stages.repair import perturbations
 
+_MIXTURES = 6
+_FEWEST = 3  # layers, of which mixtures can be made that differ
+_ADDITIVE = 0.8
 _SAMPLES = 8  # the order of layers by their noise is the same with 2 to 32 of them (docs/auto.md)
 
 
@@ -47,9 +52,10 @@ def sensitivity(setup: Setup, splits: Splits, recipes: Sequence[str], folder: Pa
     readers = _readers(hub)
     layers = {weight: {"name": nodes[0], "nodes": nodes, "formats": {}} for weight, nodes in readers.items()}
     views = score_views(hub)
+    plans = {}
+    job = Calibrator(hub, target_for(setup.target), 1, progress, EFFORTS["standard"], source)
     for name in recipes:
-        job = Calibrator(hub, target_for(setup.target), 1, progress, EFFORTS["standard"], source)
-        plan = job.plan(Recipe.get(name))
+        plan = plans[name] = job.plan(Recipe.get(name))
         found = [*perturbations(job.hub, plan), *stored_narrow(job.hub, plan)]
         with progress.task(f"noise of the layers in {name}", len(found) * len(feeds)) as advance:
             noise = noise_of_nodes(job.hub, found, feeds, views=views, advance=advance) if found else {}
@@ -59,7 +65,41 @@ def sensitivity(setup: Setup, splits: Splits, recipes: Sequence[str], folder: Pa
             if site is None or site.spec is None or len(known) < len(nodes):
                 continue
             layers[weight]["formats"][name] = {"bytes": stored_bytes(job.hub, plan, weight), "noise": sum(known)}
-    return {"layers": [layer for layer in layers.values() if layer["formats"]]}
+    held = {weight: layer for weight, layer in layers.items() if layer["formats"]}
+    return {"layers": [*held.values()], "notes": _additivity(job, plans, held, feeds, setup.seed)}
+
+
+def _additivity(
+    job: Calibrator, plans: Mapping[str, Plan], layers: Mapping[str, Any], feeds: Sequence[Feed], seed: int
+) -> list[str]:
+    """Build a few random mixtures, and say how well the sum of the layers' noises foretells theirs."""
+    from scipy.stats import spearmanr
+
+    if len(layers) < _FEWEST:
+        return []
+    generator = np.random.default_rng(seed)
+    judge = OutputJudge(job.hub, feeds, job.format, (), job.step)
+    first = next(iter(plans.values()))
+    expected, seen = [], []
+    for share in np.linspace(0.0, 1.0, _MIXTURES):  # from mostly narrow to mostly wide, so that they differ
+        chosen = {
+            weight: names[min(int(generator.beta(1 + 4 * (1 - share), 1 + 4 * share) * len(names)), len(names) - 1)]
+            for weight, layer in layers.items()
+            if (names := [*layer["formats"]])
+        }
+        nodes = {node: chosen[weight] for weight in chosen for node in layers[weight]["nodes"]}
+        mixture = replace(
+            first,
+            sites={**first.sites, **{weight: plans[name].sites[weight] for weight, name in chosen.items()}},
+            nodes={**first.nodes, **{node: plans[name].nodes[node] for node, name in nodes.items()}},
+            biases={node: plans[name].biases[node] for node, name in nodes.items() if node in plans[name].biases},
+        )
+        expected.append(-10 * np.log10(sum(layers[w]["formats"][name]["noise"] for w, name in chosen.items()) + 1e-12))
+        seen.append(judge.sqnr(job.format.lower(job.hub, mixture)))
+    rank = float(spearmanr(expected, seen).statistic)
+    apart = float(np.median(np.subtract(expected, seen)))
+    told = f"the noises of layers foretell that of mixtures: rank correlation {rank:.2f} on {_MIXTURES} random ones, {apart:+.1f} dB"
+    return [told] if rank >= _ADDITIVE else [f"{told}; below {_ADDITIVE:g}, the order of mixtures is not to be trusted"]
 
 
 def stored_narrow(hub: Hub, plan: Plan) -> list[Perturbation]:

@@ -15,6 +15,7 @@ from fewbit.data import DataSource
 from fewbit.data.source import Selected
 from fewbit.flow.auto.describe import layers_of
 from fewbit.flow.auto.divide import divide
+from fewbit.flow.auto.sensitivity import sensitivity
 from fewbit.flow.auto.setup import Part, Setup, Splits
 from fewbit.flow.benchmark import benchmark
 from fewbit.flow.common import hub_inputs, target_for
@@ -25,7 +26,7 @@ from fewbit.flow.repair import node_work
 from fewbit.flow.verification import details_for
 from fewbit.formats.litert.kinds import is_litert
 from fewbit.graph.load import load
-from fewbit.measure.behaviour import behaviour
+from fewbit.flow.auto._temp import behaviour
 from fewbit.measure.paired import hopeless, judge, paired_drop, unit_losses
 from fewbit.plan.plan import Plan
 from fewbit.progress import Progress
@@ -66,7 +67,7 @@ def reference(setup: Setup, splits: Splits, part: Part, folder: Path, progress: 
     seconds = time.perf_counter() - started
     value = metric(outputs, labels if metric.against == "labels" else outputs)
     store_outputs(folder / "outputs.npz", outputs)
-    return {"value": value, "samples": len(outputs), "seconds": seconds, **_suspicions(setup, metric, outputs, labels)}
+    return {"value": value, "samples": len(outputs), "seconds": seconds, "warnings": []}
 
 
 def build(setup: Setup, splits: Splits, candidate: Mapping[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
@@ -107,6 +108,7 @@ def score(
     model: str,
     answers: str,
     limit: float,
+    points: bool,
     confidence: float,
     folder: Path,
     progress: Progress,
@@ -115,10 +117,11 @@ def score(
 
     Args:
         model: the file. answers: the float model's, as `reference` kept them. limit: the drop that is tolerated, in the metric's
-            unit: on the samples for the search, a candidate that exceeds it beyond doubt is stopped early.
+            unit: on the samples for the search, a candidate that exceeds it beyond doubt is stopped early. points: whether drops
+            are told in points.
     """
     started = time.perf_counter()
-    metric = setup.resolved_metric()
+    metric = replace(setup.resolved_metric(), points=points)
     real = dict(zip(getattr(splits, part), load_outputs(Path(answers)), strict=True))
     given: dict[int, tuple[Outputs, Any]] = {}
     stopped = False

@@ -1,0 +1,71 @@
+"""Candidates of mixed precision: for each layer the format that the allocation gave it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from fewbit.plan.recipe import RECIPES, Rule
+from fewbit.search.allocation import Assignment, Layer, sweep
+from fewbit.search.ladder import Candidate
+from fewbit.search.limits import Objective
+
+_STEPS = 13  # of the sweep: about 3 dB each, which bisection finds its way through in 4 evaluations
+_WIDEST = "fp16"
+
+FORMATS: Mapping[tuple[str, Objective], tuple[str, ...]] = MappingProxyType(
+    {
+        ("ort-cpu", "size"): (_WIDEST, "int8-weights", "codebook4", "codebook3"),
+        ("litert-cpu", "size"): (_WIDEST, "int8-weights", "int4-weights"),
+        ("executorch-xnnpack", "size"): (_WIDEST, "int8-weights", "int4-weights"),
+    }
+)
+"""Target and objective → the recipes of which each layer gets one, the widest first."""
+
+
+def mixed_candidates(found: Sequence[Mapping[str, Any]], formats: Sequence[str]) -> list[Candidate]:
+    """Candidates along the frontier of size and noise, the smallest first.
+
+    found: what `sensitivity` gave of every layer. A layer that has not all formats keeps to those it has.
+    """
+    held = [[name for name in formats if name in layer["formats"]] for layer in found]
+    layers = [
+        Layer(
+            layer["name"],
+            tuple(float(layer["formats"][name]["bytes"]) for name in names),
+            tuple(float(layer["formats"][name]["noise"]) for name in names),
+        )
+        for layer, names in zip(found, held, strict=True)
+    ]
+    return [_candidate(a, found, held) for a in sweep(layers, _STEPS)] if layers else []
+
+
+def _candidate(assignment: Assignment, found: Sequence[Mapping[str, Any]], held: Sequence[Sequence[str]]) -> Candidate:
+    chosen = [names[i] for names, i in zip(held, assignment.formats, strict=True)]
+    rules = []
+    for layer, name in zip(found, chosen, strict=True):
+        if name != _WIDEST:
+            rules += [rule_for(RECIPES[name].rules[0], node) for node in layer["nodes"]]
+    counts = {name: chosen.count(name) for name in dict.fromkeys(chosen)}
+    name = f"mixed-{assignment.sqnr:.1f}dB"
+    return Candidate(
+        name,
+        "allocation",
+        {"name": name, "base": _WIDEST, "rules": rules},
+        "least bytes at the noise expected: " + ", ".join(f"{count} × {name}" for name, count in counts.items()),
+    )
+
+
+def rule_for(rule: Rule, node: str) -> dict[str, Any]:
+    """A rule of a built-in recipe for one node, in the form of a recipe file."""
+    told: dict[str, Any] = {"match": {"name": literal(node)}, "compute": rule.compute}
+    for part, given in (("weight", rule.weight), ("activation", rule.activation)):
+        if given is not None:
+            told[part] = {key: str(value) if key == "dtype" else value for key, value in given.items()}
+    return told
+
+
+def literal(name: str) -> str:
+    """A pattern that matches this name alone."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
