@@ -1,0 +1,82 @@
+"""Do the labels belong to the samples at all? A permutation test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewbit.measure.metrics.metric import Labels, Metric, Outputs
+from fewbit.measure.paired.units import score_of
+
+PERMUTATIONS = 199
+"""The least chance that so many can show is 1 / 200 = 0.005."""
+
+CHANCE = 0.01
+
+MOST, FEWEST = 1000, 50
+"""Samples that are scored: a model that needs more than a thousand to beat shuffled labels is of no use either way."""
+
+
+def suspicious(
+    metric: Metric, outputs: Sequence[Outputs], labels: Labels, *, seed: int = 0, seconds: float = 20.0
+) -> str | None:
+    """Why the labels look wrong; None where they do not, or where that cannot be told.
+
+    The metric of the float model is compared with that of 199 shuffles of the labels, within samples of the same shapes.
+    The chance (1 + shuffles at least as good) / 200 (Phipson and Smyth 2010) must be at most 0.01.
+
+    Args:
+        outputs, labels: of the float model.
+        seconds: about how long it may take: fewer samples are taken where the metric is slow, 50 at least.
+    """
+    if metric.against == "baseline" or len(outputs) != len(labels) or any(label is None for label in labels):
+        return None
+    random = np.random.default_rng(seed)
+    chosen = random.permutation(len(outputs))[:MOST]
+    while True:
+        started = time.perf_counter()
+        seen = score_of(metric, outputs, labels, chosen)
+        if (time.perf_counter() - started) * PERMUTATIONS <= seconds or len(chosen) <= FEWEST:
+            break
+        chosen = chosen[: max(len(chosen) // 2, FEWEST)]
+    groups = _alike(outputs, labels, chosen)
+    if np.isnan(seen) or all(len(group) < 2 for group in groups):
+        return None
+    values = np.array([_shuffled(metric, outputs, labels, groups, random) for _ in range(PERMUTATIONS)])
+    values = values[~np.isnan(values)]
+    if len(values) < 100:
+        return None
+    if np.all(values == seen):
+        return f"metric {metric.name} is {seen:.4g} whichever sample has which label: it says nothing of the model"
+    as_good = values >= seen if metric.higher_is_better else values <= seen
+    chance = (1 + int(as_good.sum())) / (1 + len(values))
+    if chance <= CHANCE:
+        return None
+    return (
+        f"metric {metric.name} of the float model is {seen:.4g}, and {values.mean():.4g} with the labels shuffled "
+        f"(p = {chance:.2g} on {len(chosen)} samples): the labels do not belong to the samples, or these are not prepared as "
+        "the model expects"
+    )
+
+
+def _alike(outputs: Sequence[Outputs], labels: Labels, chosen: NDArray[np.intp]) -> list[list[int]]:
+    """Samples whose labels can be exchanged: same shapes of the first output and of the label."""
+    groups: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
+    for i in chosen:
+        groups.setdefault((outputs[i][0].shape, np.shape(labels[i])), []).append(int(i))
+    return list(groups.values())
+
+
+def _shuffled(
+    metric: Metric,
+    outputs: Sequence[Outputs],
+    labels: Labels,
+    groups: Sequence[Sequence[int]],
+    random: np.random.Generator,
+) -> float:
+    order = [i for group in groups for i in group]
+    other = [group[j] for group in groups for j in random.permutation(len(group))]
+    return score_of(metric, [outputs[i] for i in order], [labels[i] for i in other], range(len(order)))
