@@ -19,7 +19,19 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Plan", "Recipe", "__version__", "auto", "benchmark", "compare", "evaluate", "inspect", "load", "quantize", "tune"]
+__all__ = [
+    "Plan",
+    "Recipe",
+    "__version__",
+    "auto",
+    "benchmark",
+    "compare",
+    "evaluate",
+    "inspect",
+    "load",
+    "quantize",
+    "tune",
+]
 
 # Loaded on first use, so that `import fewbit` costs nothing.
 _WHERE = {

@@ -97,13 +97,14 @@ def command(
     limit: LimitOpt = None,
     preprocess: PreprocessOpt = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the division of samples.")] = 0,
-    workers: Annotated[
-        str, typer.Option("--workers", metavar="N|ray://…|auto", help="Pieces of work at once.")
-    ] = "1",
+    workers: Annotated[str, typer.Option("--workers", metavar="N|ray://…|auto", help="Pieces of work at once.")] = "1",
     timeout: Annotated[
         str | None,
         typer.Option(
-            "--timeout", metavar="TIME", show_default=False, help="What one piece of work may take, as it may hang (30m)."
+            "--timeout",
+            metavar="TIME",
+            show_default=False,
+            help="What one piece of work may take, as it may hang (30m).",
         ),
     ] = None,
     session: Annotated[

@@ -58,7 +58,10 @@ def allocate(layers: Sequence[Layer], most_noise: float) -> Assignment | None:
         cost / max(float(cost.max()), 1e-30),
         integrality=np.ones(len(cost)),
         bounds=Bounds(0, 1),
-        constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(noise[None] / scale, -np.inf, most_noise / scale)],
+        constraints=[
+            LinearConstraint(one_each, 1, 1),
+            LinearConstraint(noise[None] / scale, -np.inf, most_noise / scale),
+        ],
         options={"time_limit": _SECONDS},
     )
     if solved.x is None:

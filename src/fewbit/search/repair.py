@@ -33,7 +33,9 @@ def repairs(candidate: Candidate, built: Mapping[str, Any] | None, *, to_float: 
                 why=f"{candidate.id} with all samples, and weights rounded by the outputs of their layers",
             )
         )
-    whole = built is None or not to_float or not built["forms"].get("integer")  # layers that store narrow weights compute in float
+    whole = (
+        built is None or not to_float or not built["forms"].get("integer")
+    )  # layers that store narrow weights compute in float
     reached = None if whole else built["sqnr_db"]
     for better in _BETTER:
         if reached is None or reached + better > _MOST or candidate.min_sqnr is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import fewbit
 from fewbit.errors import ModelError, OutputError, RecipeError
-from fewbit.flow.auto.document import Header, document
+from fewbit.flow.auto.document import Header
 from fewbit.flow.auto.publish import DOCUMENT, Publisher
 from fewbit.flow.auto.search import Found, Options, Search
 from fewbit.flow.auto.session import Session
@@ -140,14 +140,18 @@ def auto(
         check_max_drop(max_drop)
     if not 0.5 <= confidence < 1.0:
         raise RecipeError(f"confidence {confidence:g} is not between 0.5 and 1: 0.95 is usual")
-    limits = Limits(size(max_size, "max-size"), ratio(max_latency_ratio, "max-latency-ratio"), size(max_memory, "max-memory"))
+    limits = Limits(
+        size(max_size, "max-size"), ratio(max_latency_ratio, "max-latency-ratio"), size(max_memory, "max-memory")
+    )
     allowed = None if budget is None else duration(budget)
     if data is None:
         raise no_samples("a search")
     if is_synthetic(data):
         raise RecipeError(f"a search needs real samples: --data {SYNTHETIC} is for `quantize` and `tune` alone")
     if evaluation is not None and metric is None:
-        raise RecipeError("--eval says on what a model is judged, and --metric by what: give --metric (top1, auc, FILE.py:NAME)")
+        raise RecipeError(
+            "--eval says on what a model is judged, and --metric by what: give --metric (top1, auc, FILE.py:NAME)"
+        )
     if evaluation is None and (metric is not None and resolve_metric(metric).against == "labels"):
         raise RecipeError("--metric needs labelled samples: give --eval")
     for what, source in (("--data", data), ("--eval", evaluation), ("--certify", certification)):
@@ -207,7 +211,9 @@ def _check_folder(out: Path, folder: Path, resume: bool) -> None:
     if held and not resume:
         raise OutputError(f"{out} is not empty: --resume goes on with its session, or give another folder")
     if resume and not (folder / "store.sqlite").exists() and held:
-        raise OutputError(f"{folder} holds no session to go on with; give the folder of an earlier run, or an empty one")
+        raise OutputError(
+            f"{folder} holds no session to go on with; give the folder of an earlier run, or an empty one"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -224,9 +230,7 @@ def _executor(workers: int | str, folder: Path) -> Executor:
     return LocalExecutor(work, count)
 
 
-def _prepared(
-    model: Any, importing: ImportOptions, data: Any, folder: Path, progress: Progress
-) -> tuple[str, Hub]:
+def _prepared(model: Any, importing: ImportOptions, data: Any, folder: Path, progress: Progress) -> tuple[str, Hub]:
     """The model as a file that the processes at work can open, and its graph."""
     (opened,) = open_models([model], importing, data, progress, to_run=True)
     if isinstance(opened, str | Path):

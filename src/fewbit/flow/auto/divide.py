@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fewbit.data.check import InputInfo
-from fewbit.flow.auto._temp import fingerprint, split
+import numpy as np
+
+from fewbit.data.check import Feed, InputInfo
+from fewbit.data.leakage import Fingerprint, duplicates, fingerprints, overlap
 from fewbit.data.source import open_source
+from fewbit.data.split import split
 from fewbit.errors import DataError
 from fewbit.flow.auto.setup import Setup, Splits
+from fewbit.measure.classes import classes_of
 from fewbit.progress import Progress
 
 SEARCH_SHARE = 0.3
@@ -29,18 +33,17 @@ class Divided:
 
 @dataclass(frozen=True, slots=True)
 class _Set:
-    """The samples of a source: what tells each from the others, and labels."""
+    """The samples of a source. distinct: positions of those that do not occur before."""
 
-    prints: list[str]
+    prints: list[Fingerprint]
     labels: list[Any]
+    distinct: list[int]
 
-    @property
-    def distinct(self) -> list[int]:
-        """Positions of the first of all that are the same."""
-        seen: dict[str, int] = {}
-        for position, print_ in enumerate(self.prints):
-            seen.setdefault(print_, position)
-        return list(seen.values())
+    def outside(self, *others: _Set) -> list[int]:
+        """Positions of distinct samples that no other set holds, not even rounded."""
+        shared = [overlap(self.prints, other.prints) for other in others]
+        held = {i for found in shared for i, _ in (*found.exact, *found.near)}
+        return [position for position in self.distinct if position not in held]
 
 
 def divide(setup: Setup, inputs: Sequence[InputInfo], progress: Progress) -> Divided:
@@ -53,24 +56,26 @@ def divide(setup: Setup, inputs: Sequence[InputInfo], progress: Progress) -> Div
         DataError: too few samples, or labels that are missing.
     """
     data = _read(setup.data, setup, inputs, "data", progress)
+    notes = _repeated(data, "calibration")
     if setup.evaluation is None:
-        return _of_one(setup, data, [], [])
+        return _of_one(setup, data, data, notes)
     judged = _read(setup.evaluation, setup, inputs, "evaluation", progress)
-    notes = _repeated(judged, "evaluation")
-    if set(data.prints) >= set(judged.prints) and setup.certification is None:
+    notes += _repeated(judged, "evaluation")
+    if setup.certification is None and not judged.outside(data):
         notes.append(
-            "the samples for calibration and for evaluation are the same ones: they are divided, so that none serves for both"
+            "the samples for evaluation are all among those for calibration: they are divided, so that none serves for both"
         )
-        return _of_one(setup, judged, notes, data.prints)
+        return _of_one(setup, judged, data, notes)
     certified = None
     if setup.certification is not None:
         certified = _read(setup.certification, setup, inputs, "certification", progress)
         notes += _repeated(certified, "certification")
-    known = set(judged.prints) | set(certified.prints if certified else ())
-    calibration = [p for p in data.distinct if data.prints[p] not in known]
+    calibration = data.outside(judged, *([certified] if certified else ()))
     leaked = len(data.distinct) - len(calibration)
     if leaked:
-        notes.append(f"{leaked} samples for calibration are among those for evaluation: they are not used for calibration")
+        notes.append(
+            f"{leaked} samples for calibration are among those for evaluation: they are not used for calibration"
+        )
     if len(calibration) < _LEAST_CALIBRATION:
         raise DataError(
             f"only {len(calibration)} samples for calibration are not among those for evaluation, and {_LEAST_CALIBRATION} are "
@@ -89,8 +94,8 @@ def divide(setup: Setup, inputs: Sequence[InputInfo], progress: Progress) -> Div
     )
 
 
-def _of_one(setup: Setup, samples: _Set, notes: list[str], order: Sequence[str]) -> Divided:
-    """All three parts of one set. order: prints in the order in which `setup.data` gives them, where that is another source."""
+def _of_one(setup: Setup, samples: _Set, data: _Set, notes: list[str]) -> Divided:
+    """All three parts of one set. data: the samples as `setup.data` gives them, which holds them all."""
     positions = samples.distinct
     calibration = min(setup.calibration_limit, len(positions) // 3)
     if calibration < _LEAST_CALIBRATION:
@@ -105,34 +110,42 @@ def _of_one(setup: Setup, samples: _Set, notes: list[str], order: Sequence[str])
         [samples.labels[p] for p in left], len(left), _search_count(len(left)), setup.seed + 1
     )
     used = _at(positions, chosen)
-    if order:
-        where = {print_: position for position, print_ in reversed([*enumerate(order)])}
-        used = tuple(sorted(where[samples.prints[p]] for p in used))
+    if data is not samples:
+        shared = overlap(samples.prints, data.prints)
+        where = dict((*shared.near, *shared.exact))
+        used = tuple(sorted(where[position] for position in used))
     return Divided(Splits(used, _at(left, search), _at(left, certification), classes), notes)
 
 
 def _with_own_verdict(
     setup: Setup, judged: _Set, certified: _Set, calibration: Sequence[int], notes: list[str]
 ) -> Divided:
-    kept = set(certified.prints)
-    search = [p for p in judged.distinct if judged.prints[p] not in kept]
+    search = judged.outside(certified)
     leaked = len(judged.distinct) - len(search)
     if leaked:
         notes.append(f"{leaked} samples for the search are among those for the verdict: the search does not use them")
     if len(search) < _LEAST:
-        raise DataError(f"only {len(search)} samples of --eval are not among those of --certify, and {_LEAST} are needed")
+        raise DataError(
+            f"only {len(search)} samples of --eval are not among those of --certify, and {_LEAST} are needed"
+        )
     return Divided(Splits(tuple(calibration), tuple(search), tuple(certified.distinct)), notes)
 
 
 def _read(source: Any, setup: Setup, inputs: Sequence[InputInfo], purpose: str, progress: Progress) -> _Set:
     opened = open_source(source, inputs=inputs, preprocess=setup.preprocess)
-    prints, labels = [], []
-    with progress.task(f"reading the samples for {purpose}", opened.count) as advance:
-        for given, label in opened.items():
-            prints.append(fingerprint(given))
-            labels.append(label)
-            advance(1)
-    return _Set(prints, labels)
+    labels: list[Any] = []
+
+    def feeds() -> Iterator[Feed]:
+        with progress.task(f"reading the samples for {purpose}", opened.count) as advance:
+            for given, label in opened.items():
+                labels.append(label)
+                yield given if isinstance(given, Mapping) else {"": np.asarray(given)}
+                advance(1)
+
+    prints = fingerprints(feeds())
+    again = duplicates(prints)
+    repeated = {i for i, _ in (*again.exact, *again.near)}
+    return _Set(prints, labels, [i for i in range(len(prints)) if i not in repeated])
 
 
 def _repeated(samples: _Set, purpose: str) -> list[str]:
@@ -150,8 +163,9 @@ def _search_count(count: int) -> int:
 
 def _parts(labels: Sequence[Any], count: int, first: int, seed: int) -> tuple[Sequence[int], Sequence[int], int | None]:
     """Two parts of so many positions, and how many classes were kept in proportion."""
-    divided = split(labels, count, (first, count - first), seed)
-    return divided.parts[0], divided.parts[1], divided.classes
+    parts = split(labels, count, (first / count, 1 - first / count), seed)
+    kinds = classes_of(labels)
+    return parts[0].tolist(), parts[1].tolist(), None if kinds is None else int(kinds.max()) + 1
 
 
 def _at(positions: Sequence[int], chosen: Sequence[int]) -> tuple[int, ...]:

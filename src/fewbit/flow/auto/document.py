@@ -122,18 +122,40 @@ def _verdict(found: Found) -> dict[str, Any] | None:
         sentence = "Leave it in float: no candidate that keeps to the limits is better than the model as it is."
         return _whole({"kind": "pass", "sentence": sentence, "baseline": value, "value": value, "drop": 0.0})
     if found.verdict is not None:
-        behaviour: Mapping[str, Any] = found.verdict.get("behaviour") or {}
-        return _whole({**found.verdict, **behaviour})
+        return _whole({**found.verdict, **_behaviour(found.verdict)})
     if found.stage != "done":
         return None
     why = "the time was up" if found.out_of_time else "no candidate keeps to the limits"
     return _whole({"kind": "none", "sentence": f"Not certified: {why}."})
 
 
-_VERDICT = (
-    "kind sentence baseline value drop low high lower upper confidence samples needed method p_value flips worst_class "
-    "calibration_error"
-).split()
+def _behaviour(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """How answers changed, in the form of the document."""
+    found = verdict.get("behaviour")
+    if found is None:
+        return {}
+    worst, rows = found["worst_class"], found["rows"]
+    calibrated = found["calibration"] is not None
+    return {
+        "flips": {
+            "changed": found["changed"],
+            "worse": round(found["right_to_wrong"] * rows),
+            "better": round(found["wrong_to_right"] * rows),
+        },
+        "worst_class": worst
+        and {
+            "class": worst["label"],
+            "float": worst["baseline"],
+            "quantized": worst["value"],
+            "samples": worst["rows"],
+        },
+        "calibration_error": {"float": found["calibration_baseline"], "quantized": found["calibration"]}
+        if calibrated
+        else None,
+    }
+
+
+_VERDICT = ["kind", "sentence", "baseline", "value", "drop", "low", "high", "lower", "upper", "confidence", "samples", "needed", "method", "p_value", "flips", "worst_class", "calibration_error"]
 
 
 def _whole(known: Mapping[str, Any]) -> dict[str, Any]:

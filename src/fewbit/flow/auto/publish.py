@@ -26,9 +26,7 @@ _MODEL_FILES = (MODEL, FLOAT)
 class Publisher:
     """Writes to the folder of results. begun: time.monotonic() when the search began."""
 
-    def __init__(
-        self, out: Path, session: Path, header: Header, setup: Setup, options: Options, begun: float
-    ) -> None:
+    def __init__(self, out: Path, session: Path, header: Header, setup: Setup, options: Options, begun: float) -> None:
         self.out, self.session = out, session
         self.header, self.setup, self.options, self.begun = header, setup, options, begun
         self._published = ""

@@ -100,7 +100,9 @@ class Search:
             self._climb()
         except OutOfTimeError:
             found.out_of_time = True
-            found.notes.append("the time was up before all candidates were tried: a longer --budget with --resume goes on")
+            found.notes.append(
+                "the time was up before all candidates were tried: a longer --budget with --resume goes on"
+            )
         self.session.deadline = deadline
         try:
             self._certify()
@@ -365,7 +367,9 @@ class Search:
 
     # --- asking
 
-    def _ask(self, kind: str, label: str, asked: dict[str, Any], arguments: dict[str, Any], *, alone: bool = False) -> Ask:
+    def _ask(
+        self, kind: str, label: str, asked: dict[str, Any], arguments: dict[str, Any], *, alone: bool = False
+    ) -> Ask:
         return Ask(kind, label, asked, {"setup": self.setup, **arguments}, alone)
 
     def _score(self, entry: Entry, part: Part, confidence: float | None = None) -> Ask:

@@ -33,7 +33,9 @@ _ADDITIVE = 0.8
 _SAMPLES = 8  # the order of layers by their noise is the same with 2 to 32 of them (docs/auto.md)
 
 
-def sensitivity(setup: Setup, splits: Splits, recipes: Sequence[str], folder: Path, progress: Progress) -> dict[str, Any]:
+def sensitivity(
+    setup: Setup, splits: Splits, recipes: Sequence[str], folder: Path, progress: Progress
+) -> dict[str, Any]:
     """For every weight, what it takes and what noise it alone brings, in the format of each recipe.
 
     Returns:

@@ -115,4 +115,6 @@ def first_look(source: Any, preprocess: str | None, inputs: Sequence[Any]) -> st
 def check_repeatable(source: Any, what: str) -> None:
     """Raise DataError for samples that can be read once."""
     if hasattr(source, "__next__"):
-        raise DataError(f"{what} are an iterator, which can be read once, and a search reads them again: give a list, or a function")
+        raise DataError(
+            f"{what} are an iterator, which can be read once, and a search reads them again: give a list, or a function"
+        )

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from fewbit.data import DataSource
 from fewbit.data.source import Selected
+from fewbit.errors import DataError
 from fewbit.flow.auto.describe import layers_of
 from fewbit.flow.auto.divide import divide
-from fewbit.flow.auto.sensitivity import sensitivity
 from fewbit.flow.auto.setup import Part, Setup, Splits
 from fewbit.flow.benchmark import benchmark
 from fewbit.flow.common import hub_inputs, target_for
@@ -26,8 +26,10 @@ from fewbit.flow.repair import node_work
 from fewbit.flow.verification import details_for
 from fewbit.formats.litert.kinds import is_litert
 from fewbit.graph.load import load
-from fewbit.flow.auto._temp import behaviour
+from fewbit.measure.behaviour import behaviour
+from fewbit.measure.metrics import Metric
 from fewbit.measure.paired import hopeless, judge, paired_drop, unit_losses
+from fewbit.measure.suspicious import suspicious
 from fewbit.plan.plan import Plan
 from fewbit.progress import Progress
 from fewbit.runtimes.session import Outputs
@@ -53,7 +55,9 @@ def float_twin(setup: Setup, splits: Splits, folder: Path, progress: Progress) -
     hub = _hub(setup)
     path = folder / f"{FLOAT}{format.suffix}"
     source = _calibration(setup, splits, hub)
-    details = details_for(format, hub, _no_plan(hub, setup), source, setup.model, keep_names=False, signature=setup.signature)
+    details = details_for(
+        format, hub, _no_plan(hub, setup), source, setup.model, keep_names=False, signature=setup.signature
+    )
     format.write(hub.clone().model, path, details)
     work = node_work(hub, next(iter(source.feeds())))
     return {"file": path.name, "bytes": _size(folder), "fingerprint": hub.fingerprint(), "work": work}
@@ -67,10 +71,12 @@ def reference(setup: Setup, splits: Splits, part: Part, folder: Path, progress: 
     seconds = time.perf_counter() - started
     value = metric(outputs, labels if metric.against == "labels" else outputs)
     store_outputs(folder / "outputs.npz", outputs)
-    return {"value": value, "samples": len(outputs), "seconds": seconds, "warnings": []}
+    return {"value": value, "samples": len(outputs), "seconds": seconds, "warnings": _doubts(metric, outputs, labels)}
 
 
-def build(setup: Setup, splits: Splits, candidate: Mapping[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
+def build(
+    setup: Setup, splits: Splits, candidate: Mapping[str, Any], folder: Path, progress: Progress
+) -> dict[str, Any]:
     """Quantize the model as a candidate asks, and verify the file."""
     target = target_for(setup.target)
     path = folder / f"{MODEL}{format_of(target).suffix}"
@@ -141,19 +147,20 @@ def score(
     reference = [real[i] for i in order]
     drop = paired_drop(metric, outputs, reference, labels, confidence=confidence, seed=setup.seed)
     verdict = judge(drop, limit)
-    found = behaviour(outputs, reference, labels) if metric.against == "labels" else None
     return {
         "drop": drop.to_dict(),
         "kind": verdict.kind,
         "needed": verdict.needed,
         "sentence": verdict.sentence(),
         "stopped": stopped,
-        "behaviour": None if found is None else found.to_dict(),
+        "behaviour": _behaviour(metric, drop.baseline, outputs, reference, labels),
         "seconds": time.perf_counter() - started,
     }
 
 
-def measure(setup: Setup, splits: Splits, model: str, baseline: str, folder: Path, progress: Progress) -> dict[str, Any]:
+def measure(
+    setup: Setup, splits: Splits, model: str, baseline: str, folder: Path, progress: Progress
+) -> dict[str, Any]:
     """Time a candidate's file in turns with the float model, on one thread, and the memory that it takes."""
     runtime = runtime_named(target_for(setup.target).runtime)
     if runtime is not None and not runtime.timed:
@@ -227,7 +234,9 @@ def _calibration(setup: Setup, splits: Splits, hub: Any) -> DataSource:
     return source
 
 
-def _run(model: str | None, setup: Setup, splits: Splits, part: Part, progress: Progress) -> Iterator[tuple[Outputs, Any]]:
+def _run(
+    model: str | None, setup: Setup, splits: Splits, part: Part, progress: Progress
+) -> Iterator[tuple[Outputs, Any]]:
     """(outputs, label) of every sample of a part, as the float model would give them; None: of the float model itself."""
     sessions = {"the float model": open_model(setup.model)}
     if model is not None:
@@ -244,6 +253,37 @@ def _run(model: str | None, setup: Setup, splits: Splits, part: Part, progress: 
         for sample in source:
             yield faced[-1].run(sample.feed), sample.label
             advance(1)
+
+
+def _doubts(metric: Metric, outputs: Stored, labels: Sequence[Any]) -> list[str]:
+    """What speaks against the labels.
+
+    Raises:
+        DataError: the float model does no better than by chance, or the metric's direction is the other one.
+    """
+    told = suspicious(metric, outputs, labels)
+    if told is None:
+        return []
+    if suspicious(replace(metric, higher_is_better=not metric.higher_is_better), outputs, labels) is None:
+        better = "higher" if metric.higher_is_better else "lower"
+        raise DataError(
+            f"metric {metric.name} is taken to be better when {better}, but shuffled labels change it that way: give the callable "
+            f"the attribute higher_is_better = {not metric.higher_is_better}"
+        )
+    raise DataError(told)
+
+
+def _behaviour(
+    metric: Metric, accuracy: float, outputs: Stored, reference: Stored, labels: Sequence[Any]
+) -> dict[str, Any] | None:
+    """How the answers of a classifier changed; None where labels are no classes: what the metric counts says whether they are."""
+    found = behaviour(outputs, reference, labels) if metric.against == "labels" else None
+    if found is None:
+        return None
+    right = [
+        int(np.argmax(given[0])) == int(np.asarray(label).reshape(-1)[0]) for given, label in zip(reference, labels)
+    ]
+    return found.to_dict() if metric.name in ("top1", "top5") or np.isclose(np.mean(right), accuracy) else None
 
 
 def _looks(splits: Splits, part: Part, seed: int) -> list[tuple[int, ...]]:

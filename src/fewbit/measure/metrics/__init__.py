@@ -40,7 +40,7 @@ def resolve_metric(metric: str | Metric | Callable[..., Any]) -> Metric:
     """A metric by its name, as FILE.py:NAME or FILE.py:NAME("literal"), or from a callable.
 
     A callable takes (outputs, labels) and gives a number, or one number a sample (their mean is the metric). It may have
-    the attribute `higher_is_better`.
+    the attribute `higher_is_better`, as may the object whose method it is.
 
     Raises:
         RecipeError: unknown name; the message lists them.
@@ -60,10 +60,16 @@ def resolve_metric(metric: str | Metric | Callable[..., Any]) -> Metric:
             function = call_user_code(function, metric)
             if not callable(function):
                 raise RecipeError(f"metric {metric} must give a callable (outputs, labels) -> value")
-        return _user_metric(function, metric)
+        return _user_metric(function, _short(metric))
     close = get_close_matches(metric.lower(), METRICS, 1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise RecipeError(f"metric {metric!r} does not exist: {hint}use {', '.join(METRICS)} or FILE.py:NAME")
+
+
+def _short(text: str) -> str:
+    """FILE.py:NAME without the folder of the file."""
+    file, colon, name = text.partition(".py:")
+    return f"{file.replace(chr(92), '/').rsplit('/', 1)[-1]}{colon}{name}"
 
 
 def _user_metric(function: Callable[..., Any], name: str) -> Metric:
@@ -80,4 +86,6 @@ def _user_metric(function: Callable[..., Any], name: str) -> Metric:
         value = call(outputs, labels)
         return value if value.shape == (len(outputs),) else None
 
-    return Metric(name, compute, higher_is_better=bool(getattr(function, "higher_is_better", True)), each=each)
+    owner = getattr(function, "__self__", None)  # of a bound method
+    higher = getattr(function, "higher_is_better", getattr(owner, "higher_is_better", True))
+    return Metric(name, compute, higher_is_better=bool(higher), each=each)
