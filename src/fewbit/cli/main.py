@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from fewbit.cli import bench, compare, demo, eval, inspect, quantize, targets, tune
+from fewbit.cli import bench, compare, demo, eval, inspect, quantize, report, targets, tune
 
 app = typer.Typer(
     name="fewbit",
@@ -24,6 +24,7 @@ app.command("eval")(eval.command)
 app.command("bench")(bench.command)
 app.command("compare")(compare.command)
 app.command("inspect")(inspect.command)
+app.command("report")(report.command)
 app.command("demo")(demo.command)
 app.add_typer(targets.app, name="targets")
 
