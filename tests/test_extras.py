@@ -39,6 +39,4 @@ def test_each_package_is_in_the_extra_that_is_named() -> None:
         assert package in [re.split(r"[><=\[;]", line)[0] for line in extras[extra]], package
     cheap = {"images", "text", "detection"}
     assert extras["all"] == ["fewbit[images,text,detection]"]
-    assert cheap | {"torch", "litert", "keras", "executorch", "openvino", "vela", "ray", "report", "all", "dev"} == set(
-        extras
-    )
+    assert cheap | {"torch", "litert", "keras", "executorch", "openvino", "vela", "ray", "all", "dev"} == set(extras)

@@ -19,7 +19,6 @@ EXTRAS: dict[str, tuple[str, str]] = {  # module: (package, extra)
     "openvino": ("openvino", "openvino"),
     "ethosu": ("ethos-u-vela", "vela"),
     "ray": ("ray", "ray"),
-    "jinja2": ("jinja2", "report"),
 }
 
 

@@ -164,6 +164,7 @@ def command(
     show(result, as_json, render)
     if result.path is None:
         raise ConstraintError(
-            f"no candidate meets what was asked ({result.document['verdict']['sentence']}); {out}/report.html has all that were "
+            f"no candidate meets what was asked ({result.document['verdict']['sentence']}); {out}/report.html has all "
+            f"that were "
             "tried"
         )

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from fewbit.cli import auto, bench, compare, demo, eval, inspect, quantize, reproduce, targets, tune
+from fewbit.cli import auto, bench, compare, demo, eval, inspect, quantize, report, reproduce, targets, tune
 
 app = typer.Typer(
     name="fewbit",
@@ -26,6 +26,7 @@ app.command("bench")(bench.command)
 app.command("compare")(compare.command)
 app.command("inspect")(inspect.command)
 app.command("reproduce")(reproduce.command)
+app.command("report")(report.command)
 app.command("demo")(demo.command)
 app.add_typer(targets.app, name="targets")
 

@@ -51,14 +51,10 @@ class Outcome:
     folder: Path
 
 
-class Listener(Protocol):
-    """Hears how tasks go on."""
-
-    def heard(self, task: Task, line: Mapping[str, Any]) -> None: ...
-
-
 class Executor(Protocol):
-    """Runs tasks; outcomes come as they are there."""
+    """Runs tasks; outcomes come as they are there. workers: how many at once."""
+
+    workers: int
 
     def run(
         self,

@@ -71,7 +71,8 @@ LADDERS: Mapping[tuple[str, Objective], tuple[tuple[str, str], ...]] = MappingPr
         ("executorch-xnnpack", "energy"): _SPEED[:2],
     }
 )
-"""Target and objective → recipes, those that are worth most first. What a target does not take fails in one line and is told."""
+"""Target and objective → recipes, those that are worth most first. What a target does not take fails in one line and is
+told."""
 
 
 def ladder(target: str, objective: Objective) -> list[Candidate]:

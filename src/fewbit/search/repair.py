@@ -33,10 +33,8 @@ def repairs(candidate: Candidate, built: Mapping[str, Any] | None, *, to_float: 
                 why=f"{candidate.id} with all samples, and weights rounded by the outputs of their layers",
             )
         )
-    whole = (
-        built is None or not to_float or not built["forms"].get("integer")
-    )  # layers that store narrow weights compute in float
-    reached = None if whole else built["sqnr_db"]
+    integers = built is not None and built["forms"].get("integer")  # others compute in float as it is
+    reached = built["sqnr_db"] if built is not None and integers and to_float else None
     for better in _BETTER:
         if reached is None or reached + better > _MOST or candidate.min_sqnr is not None:
             break

@@ -13,13 +13,13 @@ from typing import Any
 import fewbit
 from fewbit.errors import ModelError, OutputError, RecipeError
 from fewbit.flow.auto.document import Header
-from fewbit.flow.auto.publish import DOCUMENT, Publisher
-from fewbit.flow.auto.search import Found, Options, Search
+from fewbit.flow.auto.publish import Publisher
+from fewbit.flow.auto.search import Options, Search
 from fewbit.flow.auto.session import Session
 from fewbit.flow.auto.setup import Setup, check_repeatable, described, file_digest, first_look
 from fewbit.flow.common import SYNTHETIC, check_runtime, hub_inputs, is_synthetic, no_samples, target_for
 from fewbit.flow.duration import seconds as duration
-from fewbit.flow.formats import format_of, target_name
+from fewbit.flow.formats import target_name
 from fewbit.flow.opening import ImportOptions, open_models
 from fewbit.flow.quantize import check_float
 from fewbit.graph.answers import decisions
@@ -102,7 +102,8 @@ def auto(
 
     Args:
         model: as of `fewbit.quantize`.
-        data: samples for calibration (docs/data.md). Without `evaluation`, some of them serve for the search and the verdict too.
+        data: samples for calibration (docs/data.md). Without `evaluation`, some of them serve for the search and the verdict
+            too.
         evaluation: labelled samples. They are divided, by their labels where these are few, into samples for the search and
             samples for the verdict; None: agreement with the float model is what counts, and no labels are needed.
         certification: labelled samples for the verdict; `evaluation` then serves for the search alone.
@@ -117,7 +118,8 @@ def auto(
         resume: go on with the session that is there.
         max_size, max_latency_ratio, max_memory: limits that the chosen model keeps to: `500kB`, 0.5 (of the float model's
             time), `2MB`.
-        strict: choose only what is proved to keep to the drop; otherwise what is undecided may be chosen, and the verdict says so.
+        strict: choose only what is proved to keep to the drop; otherwise what is undecided may be chosen, and the verdict
+            says so.
         recipes: candidates to try instead of the target's own.
         confidence: of the verdict.
         limit: calibration samples (128).
@@ -134,7 +136,8 @@ def auto(
     begun = time.monotonic()
     chosen = target_for(target_name(target, format, None))
     check_runtime(chosen)
-    if objective not in OBJECTIVES:
+    wanted = next((known for known in OBJECTIVES if known == objective), None)
+    if wanted is None:
         raise RecipeError(f"objective {objective!r} does not exist; use {', '.join(OBJECTIVES)}")
     if max_drop is not None:
         check_max_drop(max_drop)
@@ -175,7 +178,7 @@ def auto(
             limit or CALIBRATION_SAMPLES,
             signature,
         )
-        options = Options(objective, max_drop, limits, strict, tuple(recipes), executor.workers)  # type: ignore[arg-type]
+        options = Options(wanted, max_drop, limits, strict, tuple(recipes), executor.workers)
         _check_identity(store, setup, hub_inputs(hub))
         header = Header(fewbit.__version__, _now(store), command, _name(model), allowed)
         publisher = Publisher(out, store.folder, header, setup, options, begun)
@@ -207,7 +210,7 @@ def _check_folder(out: Path, folder: Path, resume: bool) -> None:
     for path in (out, folder):
         if path.exists() and not path.is_dir():
             raise OutputError(f"{path} is no folder; give another name")
-    held = [p for p in (*out.glob("*"), *folder.glob("*"))]
+    held = [*out.glob("*"), *folder.glob("*")]
     if held and not resume:
         raise OutputError(f"{out} is not empty: --resume goes on with its session, or give another folder")
     if resume and not (folder / "store.sqlite").exists() and held:
@@ -301,6 +304,3 @@ def _name(model: Any) -> str:
 def _heard(progress: Progress, line: Mapping[str, Any]) -> None:
     if "note" in line:
         progress.note(str(line["note"]))
-
-
-__all__ = ["DOCUMENT", "AutoResult", "Found", "auto", "format_of"]

@@ -18,7 +18,8 @@ from fewbit.measure.classes import classes_of
 from fewbit.progress import Progress
 
 SEARCH_SHARE = 0.3
-"""Of the samples for evaluation. The verdict needs the most: its interval is what convinces; the search looks for what is hopeless."""
+"""Of the samples for evaluation. The verdict needs the most: its interval is what convinces; the search looks for what is
+hopeless."""
 
 MOST_FOR_SEARCH = 1000  # more tell candidates apart that do not differ
 _LEAST = 10  # samples below which no part says anything
@@ -78,7 +79,8 @@ def divide(setup: Setup, inputs: Sequence[InputInfo], progress: Progress) -> Div
         )
     if len(calibration) < _LEAST_CALIBRATION:
         raise DataError(
-            f"only {len(calibration)} samples for calibration are not among those for evaluation, and {_LEAST_CALIBRATION} are "
+            f"only {len(calibration)} samples for calibration are not among those for evaluation, and "
+            f"{_LEAST_CALIBRATION} are "
             "needed: give others with --data"
         )
     calibration = calibration[: setup.calibration_limit]
@@ -139,7 +141,7 @@ def _read(source: Any, setup: Setup, inputs: Sequence[InputInfo], purpose: str, 
         with progress.task(f"reading the samples for {purpose}", opened.count) as advance:
             for given, label in opened.items():
                 labels.append(label)
-                yield given if isinstance(given, Mapping) else {"": np.asarray(given)}
+                yield dict(given) if isinstance(given, Mapping) else {"": np.asarray(given)}
                 advance(1)
 
     prints = fingerprints(feeds())

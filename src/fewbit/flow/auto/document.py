@@ -10,8 +10,7 @@ from fewbit.flow.auto.entries import FLOAT, Entry, frontier
 from fewbit.flow.auto.search import Found, Options
 from fewbit.flow.auto.setup import PARTS, Setup
 from fewbit.measure.compare import finite_or_none
-
-SCHEMA_VERSION = 1
+from fewbit.report.document import SCHEMA_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ def document(header: Header, setup: Setup, options: Options, found: Found, secon
 def _splits(setup: Setup, found: Found) -> dict[str, Any] | None:
     if found.splits is None:
         return None
-    counts = {part: len(getattr(found.splits, part)) for part in PARTS}
+    counts = {str(part): len(getattr(found.splits, part)) for part in PARTS}
     return {**counts, "seed": setup.seed, "stratified": found.splits.label_count is not None}
 
 
@@ -155,7 +154,25 @@ def _behaviour(verdict: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-_VERDICT = ["kind", "sentence", "baseline", "value", "drop", "low", "high", "lower", "upper", "confidence", "samples", "needed", "method", "p_value", "flips", "worst_class", "calibration_error"]
+_VERDICT = [
+    "kind",
+    "sentence",
+    "baseline",
+    "value",
+    "drop",
+    "low",
+    "high",
+    "lower",
+    "upper",
+    "confidence",
+    "samples",
+    "needed",
+    "method",
+    "p_value",
+    "flips",
+    "worst_class",
+    "calibration_error",
+]
 
 
 def _whole(known: Mapping[str, Any]) -> dict[str, Any]:

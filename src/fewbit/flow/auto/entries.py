@@ -72,7 +72,8 @@ class Entry:
 
 
 def acceptable(entry: Entry, limits: Limits, max_drop: float) -> bool:
-    """Whether it may be chosen, as far as the few samples for the search tell: its drop lies no more than a standard error above
+    """Whether it may be chosen, as far as the few samples for the search tell: its drop lies no more than a standard error
+    above
     the limit."""
     if entry.status != "measured" or entry.within(limits) is not None:
         return False
@@ -92,7 +93,8 @@ def gain(entry: Entry, objective: Objective) -> float:
 def preferred(entries: Sequence[Entry], objective: Objective) -> list[Entry]:
     """Those that are worth shipping, the best first.
 
-    For latency: those that are faster than float beyond the noise, by how much; then, for what they save in size, those that are
+    For latency: those that are faster than float beyond the noise, by how much; then, for what they save in size, those that
+    are
     no slower. Whatever is slower than the float model is left out: that model is better.
     """
     if objective != "latency" or any(entry.speed_up is None for entry in entries):

@@ -110,7 +110,8 @@ def reproduce(
         raise ModelError(f"{source} does not exist: give the float model's place with --model")
     if file_digest(source) != told["model"]["sha256"]:
         raise ModelError(
-            f"{source} is not the model of the manifest: its SHA-256 is {file_digest(source)[:12]}…, there {told['model']['sha256'][:12]}…"
+            f"{source} is not the model of the manifest: its SHA-256 is {file_digest(source)[:12]}…, there "
+            f"{told['model']['sha256'][:12]}…"
         )
     samples = data if data is not None else told["data"]
     if samples is None:

@@ -1,4 +1,5 @@
-"""What a search leaves in its folder: the best model so far and its plan, at any moment; at the end the page and the manifest."""
+"""What a search leaves in its folder: the best model so far and its plan, at any moment; at the end the page and the
+manifest."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from fewbit.flow.auto.setup import Setup
 from fewbit.flow.common import target_for
 from fewbit.flow.formats import format_of
 from fewbit.graph.atomic import atomic_files
+from fewbit.report.html import write_html
 
 DOCUMENT, PAGE, MODEL = "auto.json", "report.html", "model"
 _MODEL_FILES = (MODEL, FLOAT)
@@ -45,6 +47,7 @@ class Publisher:
         else:
             _write_json(self.out / MANIFEST, manifest(self.header, self.setup, found, self.model_path(found)))
         _write_json(self.out / DOCUMENT, final)
+        write_html(final, self.out / PAGE)
         return final
 
     def model_path(self, found: Found) -> Path | None:

@@ -1,6 +1,8 @@
-"""The search: a ladder of candidates, repair where accuracy asks for it, and a verdict on samples that served for nothing else.
+"""The search: a ladder of candidates, repair where accuracy asks for it, and a verdict on samples that served for nothing
+else.
 
-It runs from its start every time; what the session holds is not done again. So it needs no memory of its own, and a search that
+It runs from its start every time; what the session holds is not done again. So it needs no memory of its own, and a search
+that
 was killed goes on where it was.
 """
 
@@ -21,8 +23,10 @@ from fewbit.search.limits import Limits, MaxDrop, Objective, max_drop
 from fewbit.search.repair import repairs
 
 ALPHA_SHARES = (0.8, 0.1, 0.05, 0.05)
-"""Of the chance to be wrong, spent on the candidates that are certified one after another: the first is nearly always the only one.
-Their sum is 1, so that the chance that any of them passes wrongly is the one that was asked for (Bonferroni with weights; as in
+"""Of the chance to be wrong, spent on the candidates that are certified one after another: the first is nearly always the
+only one.
+Their sum is 1, so that the chance that any of them passes wrongly is the one that was asked for (Bonferroni with weights; as
+in
 Wiens 2003, without handing on)."""
 
 _RESERVE = 2.5  # times the float model's time on the samples for certification: a candidate's turn, and its statistics
@@ -32,7 +36,8 @@ _RESERVE = 2.5  # times the float model's time on the samples for certification:
 class Options:
     """What is asked of a search, beside the setup.
 
-    max_drop: as the user wrote it. strict: only a candidate that is proved to keep to the drop is good enough. recipes: instead of
+    max_drop: as the user wrote it. strict: only a candidate that is proved to keep to the drop is good enough. recipes:
+    instead of
     the target's ladder. workers: pieces of work at once.
     """
 
@@ -318,7 +323,8 @@ class Search:
             found.chosen, found.verdict = itself, None
 
     def _next(self, *, last: bool) -> Entry | None:
-        """The candidate to be certified next: the best one, and after one that was refused, the best that keeps clearly more of
+        """The candidate to be certified next: the best one, and after one that was refused, the best that keeps clearly more
+        of
         the float model; in the last place, the one that keeps most."""
         order = preferred(self._good(), self.options.objective)
         refused = [e.sqnr for e in self.found.entries if e.refused]
@@ -360,8 +366,10 @@ class Search:
             fastest = max(timed, key=lambda e: e.speed_up or 0.0)
             if (fastest.speed_up or 0.0) < 1.0 / _NOTHING_GAINED:
                 found.advice.append(
-                    f"nothing is faster than the float model here (the fastest, {fastest.id}, runs at ×{fastest.speed_up:.2f}): "
-                    "leave it in float, or take what saves size at its speed; more speed takes a smaller network, more threads, "
+                    f"nothing is faster than the float model here (the fastest, {fastest.id}, runs at "
+                    f"×{fastest.speed_up:.2f}): "
+                    "leave it in float, or take what saves size at its speed; more speed takes a smaller network, more "
+                    "threads, "
                     "or a target whose kernels suit it"
                 )
 

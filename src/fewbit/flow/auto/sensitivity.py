@@ -52,7 +52,9 @@ def sensitivity(
     )
     feeds = list(islice(source.feeds(), _SAMPLES))
     readers = _readers(hub)
-    layers = {weight: {"name": nodes[0], "nodes": nodes, "formats": {}} for weight, nodes in readers.items()}
+    layers: dict[str, dict[str, Any]] = {
+        weight: {"name": nodes[0], "nodes": nodes, "formats": {}} for weight, nodes in readers.items()
+    }
     views = score_views(hub)
     plans = {}
     job = Calibrator(hub, target_for(setup.target), 1, progress, EFFORTS["standard"], source)
@@ -100,7 +102,10 @@ def _additivity(
         seen.append(judge.sqnr(job.format.lower(job.hub, mixture)))
     rank = float(spearmanr(expected, seen).statistic)
     apart = float(np.median(np.subtract(expected, seen)))
-    told = f"the noises of layers foretell that of mixtures: rank correlation {rank:.2f} on {_MIXTURES} random ones, {apart:+.1f} dB"
+    told = (
+        f"the noises of layers foretell that of mixtures: rank correlation {rank:.2f} on {_MIXTURES} random ones, "
+        f"{apart:+.1f} dB"
+    )
     return [told] if rank >= _ADDITIVE else [f"{told}; below {_ADDITIVE:g}, the order of mixtures is not to be trusted"]
 
 
@@ -132,9 +137,9 @@ def stored_bytes(hub: Hub, plan: Plan, weight: str) -> int:
     """What a weight takes in a file: its packed elements, scales and zero points, and a codebook's table."""
     site = plan.sites[weight]
     assert site.spec is not None
-    shape = next(v.shape for v in hub.graph.initializers.values() if v.name == weight)
-    assert shape is not None
-    count = int(np.prod([int(n) for n in shape]))  # type: ignore[call-overload]
+    value = next(v.const_value for v in hub.graph.initializers.values() if v.name == weight)
+    assert value is not None
+    count = value.size
     total = -(-count * site.spec.dtype.bits // 8)
     if site.params is not None:
         zeros = 0 if site.spec.symmetric else site.params.zero_point.size

@@ -25,7 +25,8 @@ class OutOfTimeError(Exception):
 class Ask:
     """Work to look up or to do.
 
-    kind: a function of `fewbit.flow.auto.work`. asked: plain data, all that it depends on beside the setup. arguments: what the
+    kind: a function of `fewbit.flow.auto.work`. asked: plain data, all that it depends on beside the setup. arguments: what
+    the
     function is called with. label: for people.
     """
 

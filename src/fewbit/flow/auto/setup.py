@@ -68,15 +68,20 @@ class Splits:
         """The samples of a part."""
         return Selected(setup.source_of(part), getattr(self, part))
 
+    def with_positions(self, part: Part, positions: Sequence[int]) -> Splits:
+        """The same with other positions for a part."""
+        return Splits.from_dict({**self.to_dict(), part: positions})
+
     def to_dict(self) -> dict[str, Any]:
         return {
-            **{part: list(map(int, getattr(self, part))) for part in PARTS},
+            **{str(part): list(map(int, getattr(self, part))) for part in PARTS},
             "label_count": self.label_count,
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Splits:
-        return cls(*(tuple(data[part]) for part in PARTS), data["label_count"])
+        calibration, search, certification = (tuple(data[part]) for part in PARTS)
+        return cls(calibration, search, certification, data["label_count"])
 
 
 def file_digest(path: str | Path) -> str:

@@ -122,8 +122,10 @@ def score(
     """A candidate's file on the samples of a part, beside what the float model answered.
 
     Args:
-        model: the file. answers: the float model's, as `reference` kept them. limit: the drop that is tolerated, in the metric's
-            unit: on the samples for the search, a candidate that exceeds it beyond doubt is stopped early. points: whether drops
+        model: the file. answers: the float model's, as `reference` kept them. limit: the drop that is tolerated, in the
+            metric's
+            unit: on the samples for the search, a candidate that exceeds it beyond doubt is stopped early. points: whether
+                drops
             are told in points.
     """
     started = time.perf_counter()
@@ -133,7 +135,7 @@ def score(
     stopped = False
     for positions in _looks(splits, part, setup.seed):
         before = len(given)
-        some = replace(splits, **{part: positions})
+        some = splits.with_positions(part, positions)
         given |= zip(positions, _run(model, setup, some, part, progress), strict=True)
         if part == "search" and len(given) < len(real):
             outputs, labels = map(list, zip(*given.values(), strict=True))
@@ -267,7 +269,8 @@ def _doubts(metric: Metric, outputs: Stored, labels: Sequence[Any]) -> list[str]
     if suspicious(replace(metric, higher_is_better=not metric.higher_is_better), outputs, labels) is None:
         better = "higher" if metric.higher_is_better else "lower"
         raise DataError(
-            f"metric {metric.name} is taken to be better when {better}, but shuffled labels change it that way: give the callable "
+            f"metric {metric.name} is taken to be better when {better}, but shuffled labels change it that way: give the "
+            f"callable "
             f"the attribute higher_is_better = {not metric.higher_is_better}"
         )
     raise DataError(told)
@@ -276,12 +279,14 @@ def _doubts(metric: Metric, outputs: Stored, labels: Sequence[Any]) -> list[str]
 def _behaviour(
     metric: Metric, accuracy: float, outputs: Stored, reference: Stored, labels: Sequence[Any]
 ) -> dict[str, Any] | None:
-    """How the answers of a classifier changed; None where labels are no classes: what the metric counts says whether they are."""
+    """How the answers of a classifier changed; None where labels are no classes: what the metric counts says whether they
+    are."""
     found = behaviour(outputs, reference, labels) if metric.against == "labels" else None
     if found is None:
         return None
     right = [
-        int(np.argmax(given[0])) == int(np.asarray(label).reshape(-1)[0]) for given, label in zip(reference, labels)
+        int(np.argmax(given[0])) == int(np.asarray(label).reshape(-1)[0])
+        for given, label in zip(reference, labels, strict=True)
     ]
     return found.to_dict() if metric.name in ("top1", "top5") or np.isclose(np.mean(right), accuracy) else None
 
