@@ -13,6 +13,7 @@ Status = Literal["waiting", "working", "measured", "stopped", "failed", "skipped
 FLOAT = "float"
 _ERRORS = 1.96  # standard errors between a mean and the end of its interval of 95 %
 _NO_LOSS = 0.97  # of the float model's speed: nearer to 1 is within what one machine differs from run to run
+_OTHER_KERNELS = ("integer", "dynamic", "weight_only")
 
 
 @dataclass(slots=True)
@@ -49,6 +50,16 @@ class Entry:
         """Over the float model; None where this machine's times say nothing of the device."""
         latency = None if self.measured is None else self.measured["latency"]
         return None if latency is None else float(latency["ratio"])
+
+    @property
+    def faster(self) -> bool:
+        """Whether it is faster than the float model beyond the noise, and by kernels of its own: narrow weights that are expanded
+        when the file is loaded change nothing but the size."""
+        if self.measured is None or self.measured["latency"] is None or self.built is None:
+            return False
+        latency, forms = self.measured["latency"], self.built["forms"]
+        own = any(forms.get(form) for form in _OTHER_KERNELS)
+        return own and latency["low"] > 1.0 and latency["ratio"] > 1.0 / _NO_LOSS
 
     @property
     def sqnr(self) -> float:
@@ -99,7 +110,7 @@ def preferred(entries: Sequence[Entry], objective: Objective) -> list[Entry]:
     """
     if objective != "latency" or any(entry.speed_up is None for entry in entries):
         return sorted(entries, key=lambda e: (-gain(e, objective), e.bytes))
-    faster = [e for e in entries if e.id != FLOAT and e.measured is not None and e.measured["latency"]["low"] > 1.0]
+    faster = [e for e in entries if e.faster]
     equal = [e for e in entries if e not in faster and (e.id == FLOAT or (e.speed_up or 0.0) >= _NO_LOSS)]
     by_speed = sorted(faster, key=lambda e: -(e.speed_up or 0.0))
     return [*by_speed, *sorted(equal, key=lambda e: e.bytes)]

@@ -292,7 +292,7 @@ class Search:
             Candidate(FLOAT, "ladder", FLOAT, "the model as it is"),
             "measured",
             files=str(self.found.twin.files),
-            built={**self.found.twin.finished.result, "layers": [], "notes": [], "sqnr_db": None},
+            built={**self.found.twin.finished.result, "layers": [], "notes": [], "forms": {}, "sqnr_db": None},
             scored={"drop": {"drop": 0.0, "low": 0.0, "high": 0.0, "samples": 0}, "stopped": False, "behaviour": None},
             measured={"latency": whole, "memory": None},
         )

@@ -37,7 +37,7 @@ from fewbit.runtimes.table import open_model, runtime_named
 
 MODEL, PLAN, FLOAT = "model", "plan.json", "float"
 _LOOK = 0.35  # of the samples for the search, chosen at random, after which a candidate without hope is stopped
-_TIMING_ROUNDS = 21
+_TIMING_ROUNDS = 31
 Stored = list[Outputs]
 
 
