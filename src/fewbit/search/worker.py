@@ -80,7 +80,8 @@ def write_result(folder: Path, result: dict[str, Any]) -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not by sys.stdin, whose lock the interpreter wants when it ends
+        pass
     os._exit(1)
 
 
