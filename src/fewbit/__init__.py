@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fewbit.flow.auto import auto
+    from fewbit.flow.auto.auto import auto
     from fewbit.flow.benchmark import benchmark
     from fewbit.flow.compare import compare
     from fewbit.flow.evaluate import evaluate
@@ -37,7 +37,7 @@ __all__ = [
 _WHERE = {
     "Plan": "fewbit.plan.plan",
     "Recipe": "fewbit.plan.recipe",
-    "auto": "fewbit.flow.auto",
+    "auto": "fewbit.flow.auto.auto",
     "benchmark": "fewbit.flow.benchmark",
     "compare": "fewbit.flow.compare",
     "evaluate": "fewbit.flow.evaluate",

@@ -40,7 +40,8 @@ def test_no_assignment_is_quiet_enough() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.lists(st.integers(1, 1000), min_size=2, max_size=3), st.lists(st.floats(1e-7, 1e-1), min_size=3, max_size=3)
+            st.lists(st.integers(1, 1000), min_size=2, max_size=3),
+            st.lists(st.floats(1e-7, 1e-1), min_size=3, max_size=3),
         ),
         min_size=1,
         max_size=5,
@@ -50,7 +51,8 @@ def test_no_assignment_is_quiet_enough() -> None:
 @settings(max_examples=60, deadline=None)
 def test_as_good_as_trying_all(given_layers: list[tuple[list[int], list[float]]], most: float) -> None:
     layers = [
-        Layer(str(i), tuple(map(float, cost)), tuple(noise[: len(cost)])) for i, (cost, noise) in enumerate(given_layers)
+        Layer(str(i), tuple(map(float, cost)), tuple(noise[: len(cost)]))
+        for i, (cost, noise) in enumerate(given_layers)
     ]
     found, wanted = allocate(layers, most), best(layers, most * (1 - 1e-5))
     if found is not None:

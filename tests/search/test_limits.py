@@ -30,7 +30,7 @@ def test_drops(given: str | float | None, share: bool, value: float, text: str) 
 
 @pytest.mark.parametrize("given", ["-1", "half a point", "1.2.3", "nan", "5 dB"])
 def test_no_drops(given: str) -> None:
-    with pytest.raises(RecipeError, match="is no drop: write 0.005, 0.5pt"):
+    with pytest.raises(RecipeError, match=r"is no drop: write 0\.005, 0\.5pt"):
         max_drop(given, share=True, baseline=1.0)
 
 
@@ -44,7 +44,7 @@ def test_sizes(text: str | None, count: int | None) -> None:
 
 @pytest.mark.parametrize("text", ["0", "-5kB", "5 parsecs", ""])
 def test_no_sizes(text: str) -> None:
-    with pytest.raises(RecipeError, match="max-size .* is no size above zero"):
+    with pytest.raises(RecipeError, match=r"max-size .* is no size above zero"):
         size(text, "max-size")
 
 

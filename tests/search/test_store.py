@@ -19,7 +19,12 @@ def test_what_is_finished_is_there_after_reopening(tmp_path: Path) -> None:
         store.set_fact("name", [1, "x"])
     with Store(tmp_path) as store:
         found = store.finished("a")
-        assert found is not None and (found.state, found.result, found.seconds, found.attempts) == ("done", {"bytes": 7}, 1.5, 1)
+        assert found is not None and (found.state, found.result, found.seconds, found.attempts) == (
+            "done",
+            {"bytes": 7},
+            1.5,
+            1,
+        )
         assert store.finished("b") is None
         store.begin("b", "build", "fp16")
         assert store.attempts() == {"a": 1, "b": 2}

@@ -123,7 +123,7 @@ def command(
     from fewbit.cli.live import live
     from fewbit.cli.output import show
     from fewbit.errors import ConstraintError
-    from fewbit.flow.auto import auto
+    from fewbit.flow.auto.auto import auto
     from fewbit.report.auto import render
 
     options = import_options(input_shape, dynamic, factory, allow_pickle, signature)

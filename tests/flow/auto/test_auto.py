@@ -58,13 +58,17 @@ def test_the_best_of_the_ladder_is_chosen_and_certified(
     assert verdict["sentence"] in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_a_finished_search_is_read_and_not_done_again(digits: Path, samples: Path, labelled: Path, tmp_path: Path) -> None:
+def test_a_finished_search_is_read_and_not_done_again(
+    digits: Path, samples: Path, labelled: Path, tmp_path: Path
+) -> None:
     arguments: dict[str, Any] = {"objective": "size", "recipes": ["fp16"], "out": tmp_path / "out"}
     first = fewbit.auto(digits, samples, labelled, "top1", **arguments)
     data = (tmp_path / "out" / "model.onnx").read_bytes()
     with pytest.raises(OutputError, match="is not empty: --resume goes on"):
         fewbit.auto(digits, samples, labelled, "top1", **arguments)
-    again = fewbit.auto(digits, samples, labelled, "top1", resume=True, timeout=1.0, **arguments)  # no time for any work
+    again = fewbit.auto(
+        digits, samples, labelled, "top1", resume=True, timeout=1.0, **arguments
+    )  # no time for any work
     assert (tmp_path / "out" / "model.onnx").read_bytes() == data
     different = {"seconds", "command"}
     assert {k: v for k, v in again.document.items() if k not in different} == {
@@ -121,13 +125,30 @@ def test_too_small_a_size_leaves_nothing(digits: Path, samples: Path, labelled: 
         ({"workers": 0}, RecipeError, "workers 0: give a number"),
         ({"confidence": 95}, RecipeError, "confidence 95 is not between"),
         ({"out": None}, RecipeError, "give out"),
-        ({"recipes": ["int7"]}, RecipeError, "no candidate could be built; int7: building: recipe 'int7' does not exist"),
+        (
+            {"recipes": ["int7"]},
+            RecipeError,
+            "no candidate could be built; int7: building: recipe 'int7' does not exist",
+        ),
     ],
 )
 def test_bad_requests(
-    digits: Path, samples: Path, labelled: Path, tmp_path: Path, changes: dict[str, Any], error: type[Exception], message: str
+    digits: Path,
+    samples: Path,
+    labelled: Path,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    error: type[Exception],
+    message: str,
 ) -> None:
-    given = {"data": samples, "evaluation": labelled, "metric": "top1", "out": tmp_path / "out", "objective": "size", **changes}
+    given = {
+        "data": samples,
+        "evaluation": labelled,
+        "metric": "top1",
+        "out": tmp_path / "out",
+        "objective": "size",
+        **changes,
+    }
     with pytest.raises(error, match=message):
         fewbit.auto(digits, **given)
 

@@ -53,7 +53,8 @@ class Entry:
 
     @property
     def faster(self) -> bool:
-        """Whether it is faster than the float model beyond the noise, and by kernels of its own: narrow weights that are expanded
+        """Whether it is faster than the float model beyond the noise, and by kernels of its own: narrow weights that are
+        expanded
         when the file is loaded change nothing but the size."""
         if self.measured is None or self.measured["latency"] is None or self.built is None:
             return False
