@@ -93,13 +93,13 @@ class LocalExecutor:
         heard: Callable[[Task, Mapping[str, Any]], None],
     ) -> None:
         """See `Executor`."""
-        waiting, running = list(tasks), list[_Child]()
+        waiting, running = list(tasks), list[Child]()
         try:
             while waiting or running:
                 while waiting and self._may_start(waiting[0], running):
                     task = waiting.pop(0)
                     begun(task)
-                    running.append(_Child(task, Path(tempfile.mkdtemp(prefix=f"{task.key}-", dir=self.folder))))
+                    running.append(Child(task, Path(tempfile.mkdtemp(prefix=f"{task.key}-", dir=self.folder))))
                 _wait(running)
                 for child in list(running):
                     child.listen(heard)
@@ -112,13 +112,13 @@ class LocalExecutor:
                 child.kill()
                 shutil.rmtree(child.folder, ignore_errors=True)
 
-    def _may_start(self, task: Task, running: Sequence[_Child]) -> bool:
+    def _may_start(self, task: Task, running: Sequence[Child]) -> bool:
         if task.exclusive or any(child.task.exclusive for child in running):
             return not running
         return len(running) < self.workers
 
 
-class _Child:
+class Child:
     """A process at work."""
 
     def __init__(self, task: Task, folder: Path) -> None:
@@ -192,7 +192,7 @@ class _Child:
             stream.close()
 
 
-def _wait(running: Sequence[_Child]) -> None:
+def _wait(running: Sequence[Child]) -> None:
     """Until one of them says something or ends, or a moment has passed."""
     with selectors.DefaultSelector() as selector:
         for child in running:

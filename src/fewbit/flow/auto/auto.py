@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ STORE = "session"
 CALIBRATION_SAMPLES = 128  # as the standard effort of `quantize`
 _TIMEOUT = 1800.0  # seconds that one piece of work may take; what takes longer hangs
 _IDENTITY = "identity"
+_AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,9 @@ def auto(
         confidence: of the verdict.
         limit: calibration samples (128).
         seed: of the division of samples and of resampling.
-        workers: pieces of work at once; measurements of time run alone in any case.
+        workers: pieces of work at once, here; or `ray://HOST:PORT`, or `auto`: the Ray cluster that this machine belongs to,
+            or
+            as many as there are cores where Ray is not installed. Measurements of time run here and alone in any case.
         timeout: what one piece of work may take (30m); it is recorded as hanging then, and the search goes on.
         command: the command line, for the record.
         changed: called with the document whenever something was found.
@@ -224,13 +229,20 @@ def _check_folder(out: Path, folder: Path, resume: bool) -> None:
 
 
 def _executor(workers: int | str, folder: Path) -> Executor:
+    """What runs the work: a number of processes here, or a Ray cluster by its address."""
     work = folder / "work"
-    count = workers if isinstance(workers, int) else int(workers) if str(workers).isdigit() else 0
-    if count < 1:
-        raise RecipeError(f"workers {workers!r}: give a number from 1 on")
     shutil.rmtree(work, ignore_errors=True)  # what a killed search was doing
     work.mkdir(parents=True)
-    return LocalExecutor(work, count)
+    text = str(workers)
+    if text == _AUTO and find_spec("ray") is None:
+        text = str(os.cpu_count() or 1)
+    if text == _AUTO or text.startswith("ray://"):
+        from fewbit.search.ray import RayExecutor
+
+        return RayExecutor(work, text)
+    if not text.isdigit() or int(text) < 1:
+        raise RecipeError(f"workers {workers!r}: give a number from 1 on, ray://HOST:PORT, or {_AUTO}")
+    return LocalExecutor(work, int(text))
 
 
 def _prepared(model: Any, importing: ImportOptions, data: Any, folder: Path, progress: Progress) -> tuple[str, Hub]:
