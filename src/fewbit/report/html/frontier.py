@@ -57,7 +57,7 @@ class Plot:
     absent: tuple[tuple[str, str], ...]
     unnamed: dict[str, tuple[str, ...]]
     pinned: tuple[str, ...]
-    signs: tuple[tuple[str, str], ...]
+    signs: tuple[tuple[str, str, str], ...]
 
 
 def gain(candidate: Candidate, document: Document, objective: str) -> Gain | None:
@@ -106,7 +106,7 @@ def frontier_plot(document: Document) -> Plot | None:
     )
     svg = both("frontier", label, _HEIGHT, draw)
     there = {p.standing for p in points}
-    signs = tuple(standing_words(key) for key in _MARKS if key in there)
+    signs = tuple((*standing_words(key), key) for key in _MARKS if key in there)
     pinned_names = tuple(p.candidate.title for p in points if p.pinned)
     return Plot(svg, _AXES[objective], tuple(absent), unnamed, pinned_names, signs)
 
