@@ -20,9 +20,10 @@ from fewbit.errors import OutputError
 from fewbit.report.document import parse
 from fewbit.report.html import page as page_module
 from fewbit.report.html import write_html
+from fewbit.report.html.frontier import frontier_plot, gain
 from fewbit.report.html.page import page
 from tests.conftest import ROOT
-from tests.report.documents import ALL, CANDIDATES, HOSTILE, LAYERS, PASS, candidate, document, nothing
+from tests.report.documents import ALL, CANDIDATES, HOSTILE, LAYERS, PASS, candidate, document, latency, nothing
 from tests.report.markup import Page
 
 EVERY = pytest.mark.parametrize("name", ALL)
@@ -112,7 +113,7 @@ def test_the_verdict_comes_first(name: str) -> None:
 
 def test_a_choice_without_a_verdict() -> None:
     text = read(document(verdict=None)).text
-    assert "Not certified int8 was chosen, and nothing was certified" in text
+    assert "Not certified int8 was chosen; its accuracy was not certified." in text
     assert "top1 91.60% → 91.64% +0.04 points (better) interval −0.10 to +0.20 500 samples of the search" in text
 
 
@@ -251,7 +252,7 @@ def test_it_stays_small_with_many_layers(tmp_path: Path) -> None:
 
 def test_the_same_document_gives_the_same_bytes(tmp_path: Path) -> None:
     here = tmp_path / "here.html"
-    with matplotlib.rc_context({"font.size": 30.0, "svg.fonttype": "path", "axes.facecolor": "red"}):
+    with matplotlib.rc_context({"font.size": 30.0, "xtick.major.pad": 30.0, "axes.facecolor": "red"}):
         write_html(document(), here)
         assert matplotlib.rcParams["font.size"] == 30.0
     code = (
@@ -287,3 +288,42 @@ def test_a_single_candidate_without_limits() -> None:
     alone = [candidate("int8", frontier=True, drop=0.0, drop_low=None, drop_high=None, latency={"ratio": 1.0})]
     text = read({**nothing(), "candidates": alone, "chosen": "int8", "verdict": None}).text
     assert "speed ×1 → ×1.00 as fast as float" in text
+
+
+def crowd() -> dict[str, Any]:
+    """Forty candidates close to each other."""
+    tried = [
+        candidate(f"form {i}", latency=latency(1.9 + i % 7 / 20), drop=(i * 13 % 40 - 8) / 10_000, frontier=i == 3)
+        for i in range(40)
+    ]
+    return document(candidates=tried, chosen="form 3")
+
+
+def test_a_crowd_is_named_as_far_as_there_is_room() -> None:
+    found = read(crowd())
+    wide = ElementTree.fromstring(found.drawings[0])
+    named = [text.text or "" for text in wide.iter("{http://www.w3.org/2000/svg}text") if "form" in (text.text or "")]
+    assert "form 3" in named and 8 <= len(named) <= 23
+    assert f"Not named in the plot: {40 - len(named)} candidates, which the table holds." in found.text
+
+
+@pytest.mark.parametrize(
+    ("limits", "below"),
+    [
+        ({"max_drop": 0.005}, {"w2a8"}),
+        ({"max_drop": 0.001}, {"w4a8", "mixed 4/8, 85 % of the weights in 4 bits", "w2a8"}),
+        ({}, {"w2a8"}),  # the largest loss on the frontier is 0.003
+    ],
+)
+def test_only_what_is_far_below_the_limit_is_not_to_scale(limits: dict[str, float], below: set[str]) -> None:
+    plot = frontier_plot(parse(document(limits=limits)))
+    assert plot is not None and set(plot.pinned) == below
+
+
+def test_gains_are_times_better_than_float() -> None:
+    found = parse(document())
+    one = found.candidates[0]
+    assert gain(one, found, "latency") == (2.2, 2.1, 2.3)
+    assert gain(one, found, "size") == (1_100_000 / 290_000, None, None)
+    assert gain(one, found, "energy") == (2.5, None, None)
+    assert gain(found.candidates[-1], found, "size") is None

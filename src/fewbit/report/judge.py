@@ -46,7 +46,7 @@ def sentence(document: Document) -> str:
         return (
             "No candidate keeps to the limits." if all(over(c, document) for c in told) else "No candidate was chosen."
         )
-    return f"{winner.title} was chosen, and nothing was certified: no labelled samples were kept for it."
+    return f"{winner.title} was chosen; its accuracy was not certified."
 
 
 def standing(candidate: Candidate, document: Document) -> str:
