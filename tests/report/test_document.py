@@ -57,6 +57,8 @@ def test_limits_that_are_broken() -> None:
     found = parse(document(limits=limits, candidates=[candidate("int8"), candidate("slow", latency=None, drop=0.005)]))
     assert over(found.candidates[0], found) == ("size", "latency", "memory")
     assert over(found.candidates[1], found) == ("size", "memory")
+    found = parse(document(limits={"max_latency_ratio": 0.46}))  # ×2.2 is 0.4545 of float's time
+    assert over(found.candidates[0], found) == ()
 
 
 def test_standings() -> None:
