@@ -143,6 +143,7 @@ def test_how_it_was_measured() -> None:
         "processor Intel Xeon, 2 cores, AVX2",
         "method Tango score interval, 95% confidence",
         "energy estimate: 45 nm table of operations",
+        "evaluations as many as 3.2 full ones",
         "took 84 s of 600 s allowed",
         "answers that changed 1.2%; 3 for the worse; 4 for the better",
         "class that lost most 3: 90.00% → 89.00%, 200 samples",

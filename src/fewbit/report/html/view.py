@@ -288,7 +288,7 @@ def sources(document: Document) -> list[tuple[str, str]]:
         ("seed of the split", seed + drawn),
         ("method", method),
         ("energy", "; ".join(energy) or NONE),
-        ("evaluations", NONE if document.evaluations is None else f"{document.evaluations:g} of the search samples"),
+        ("evaluations", NONE if document.evaluations is None else f"as many as {document.evaluations:g} full ones"),
         ("took", took),
         ("fewbit", document.fewbit or NONE),
         ("made", document.created or NONE),
