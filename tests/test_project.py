@@ -79,9 +79,13 @@ def test_importing_loads_nothing_heavy() -> None:
         "torch",
         "typer",
         "rich",
+        "matplotlib",
+        "jinja2",
     }
-    assert not loaded_by("import fewbit.cli.main") & {"numpy", "onnx", "onnxruntime", "scipy", "torch", "pydantic"}
-    assert not loaded_by("import fewbit.flow.quantize") & {"scipy", "torch", "tensorflow", "pandas"}
+    heavy = {"numpy", "onnx", "onnxruntime", "scipy", "torch", "pydantic", "matplotlib"}
+    assert not loaded_by("import fewbit.cli.main") & heavy
+    assert not loaded_by("import fewbit.flow.quantize") & {"scipy", "torch", "tensorflow", "pandas", "matplotlib"}
+    assert not loaded_by("import fewbit.report.auto, fewbit.report.html") & {"matplotlib", "jinja2"}
     runtimes = {"ai_edge_litert", "flatbuffers", "onnxruntime", "torch"}
     assert not loaded_by("import fewbit.runtimes.table, fewbit.flow.faces") & runtimes
 

@@ -12,7 +12,8 @@ from fewbit.report.document import Candidate, Document, parse
 from fewbit.report.judge import kind, sentence, standing, standing_words
 from fewbit.report.words import percent, score, signed, size
 
-_STYLES = {"pass": "bold green", "fail": "bold red", "undecided": "bold yellow", "none": "bold"}
+_STYLES = {"pass": "bold green", "fail": "bold red", "undecided": "bold yellow", "none": "bold", "missing": "bold red"}
+_NAME = 14  # letters of a candidate's name on a line, however narrow the terminal
 _ROWS = {"chosen": "bold", "over": "red", "failed": "red", "stopped": "dim", "skipped": "dim"}
 
 
@@ -36,10 +37,10 @@ def render(data: dict[str, Any]) -> RenderableType:
 
 
 def _candidates(document: Document) -> Table:
-    metric, energy = document.metric, any(c.energy is not None for c in document.candidates)
-    table = Table(box=None, padding=(0, 2), pad_edge=False)
+    metric, energy = document.metric, document.objective == "energy"
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
     table.add_column("")
-    table.add_column("candidate", overflow="fold")
+    table.add_column("candidate", overflow="fold", min_width=_NAME)
     heads: list[str | Text] = [
         "size",
         "speed",

@@ -22,12 +22,15 @@ KINDS: dict[str, tuple[str, str]] = {  # verdict: (sign, word)
     "fail": ("✕", "Failed"),
     "undecided": ("?", "Undecided"),
     "none": ("–", "Not certified"),
+    "missing": ("✕", "Nothing found"),
 }
 
 
 def kind(document: Document) -> str:
-    """The verdict's kind; one that is not known counts as none."""
+    """The verdict's kind; one that is not known counts as none, and none where nothing was chosen as missing."""
     verdict = document.verdict
+    if document.winner is None and (verdict is None or verdict.kind == "none"):
+        return "missing"
     return verdict.kind if verdict is not None and verdict.kind in KINDS else "none"
 
 
@@ -37,8 +40,13 @@ def sentence(document: Document) -> str:
     if verdict is not None and verdict.sentence:
         return verdict.sentence
     if winner is None:
-        return "No candidate keeps to the limits." if document.candidates else "No candidate was measured."
-    return f"{winner.title} was chosen, and nothing was certified: no labelled samples were kept for it."
+        told = [c for c in document.candidates if c.drop is not None or c.bytes is not None]
+        if not told:
+            return "No candidate was measured."
+        return (
+            "No candidate keeps to the limits." if all(over(c, document) for c in told) else "No candidate was chosen."
+        )
+    return f"{winner.title} was chosen; its accuracy was not certified."
 
 
 def standing(candidate: Candidate, document: Document) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fewbit.report.document import Document
 from fewbit.report.html.figure import ACCENT, BAD, INK, LINE, MUTED, PAPER, WARN, Width, both
+from fewbit.report.html.names import shortened
 from fewbit.report.judge import kind
 from fewbit.report.words import minus, signed
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _ROW = 64.0  # pixels for a row: its words and its bar
+_LONGEST = 24  # letters of the metric's name
 _REST = 74.0  # pixels for the axis and the words above
 
 
@@ -103,7 +105,8 @@ def _draw(axes: Axes, width: Width, document: Document, found: list[Row]) -> Non
     axes.tick_params(length=0)
     axes.xaxis.set_major_locator(MaxNLocator(7 if width.name == "wide" else 4, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:+g}".replace("-", "−") if abs(x) > 1e-12 else "0"))
-    axes.set_xlabel(f"change of {metric.name or 'the metric'}{', points' if metric.points else ''}, better →")
+    name = shortened(metric.name or "the metric", _LONGEST)
+    axes.set_xlabel(f"change of {name}{', points' if metric.points else ''}, better →")
 
 
 def _write_rows(axes: Axes, width: Width, words: list[tuple[str, str]]) -> None:

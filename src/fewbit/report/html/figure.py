@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 # Colours that no figure would use by itself. Names are those of the variables in style.css.
 INK, MUTED, LINE, PAPER = "#010101", "#010102", "#010103", "#010104"
-ACCENT, GOOD, BAD, WARN = "#010105", "#010106", "#010107", "#010108"
+ACCENT, BAD, WARN, FEW = "#010105", "#010106", "#010107", "#010108"
 _VARIABLES = {
     INK: "ink",
     MUTED: "muted",
     LINE: "line",
     PAPER: "paper",
     ACCENT: "accent",
-    GOOD: "good",
     BAD: "bad",
     WARN: "warn",
+    FEW: "few",
 }
 
 _SVG = "http://www.w3.org/2000/svg"

@@ -15,10 +15,13 @@ from fewbit.report.words import minus, signed
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# The lowest loss that is drawn to scale, in limits: a 2-bit form that loses eighty points would press all others together.
+# The lowest loss that is drawn to scale, in limits (see `_depth`): a form of 2 bits that loses eighty points would press all
+# others together.
 _DEEPEST = 4.0
 _HEIGHT = 440.0
-_LONGEST = {"wide": 44, "narrow": 20}  # letters of a name
+_LONGEST = {"wide": 44, "narrow": 24}  # letters of a name
+_NAMED = {"wide": 24, "narrow": 12}  # names in one plot: more hide the points
+_CROWD = 20  # points from which the bars of those that nobody may choose are drawn faint
 _MARKS = {"frontier": "o", "measured": "o", "over": "X", "stopped": "s", "failed": "^", "chosen": "*"}
 _AXES = {
     "latency": "times as fast as float",
@@ -57,7 +60,7 @@ class Plot:
     absent: tuple[tuple[str, str], ...]
     unnamed: dict[str, tuple[str, ...]]
     pinned: tuple[str, ...]
-    signs: tuple[tuple[str, str], ...]
+    signs: tuple[tuple[str, str, str], ...]
 
 
 def gain(candidate: Candidate, document: Document, objective: str) -> Gain | None:
@@ -82,8 +85,7 @@ def plotted_objective(document: Document) -> str:
 def frontier_plot(document: Document) -> Plot | None:
     """Draw it; None where no candidate has both figures."""
     objective = plotted_objective(document)
-    limit = document.limits.max_drop
-    deepest = None if not limit else _DEEPEST * limit
+    deepest = _depth(document)
     points, absent = [], []
     for one in document.candidates:
         found, change = gain(one, document, objective), document.change(one.drop)
@@ -98,7 +100,7 @@ def frontier_plot(document: Document) -> Plot | None:
     unnamed: dict[str, tuple[str, ...]] = {}
 
     def draw(axes: Axes, width: Width) -> None:
-        unnamed[width.name] = tuple(_draw(axes, width, document, objective, points))
+        unnamed[width.name] = tuple(_draw(axes, width, document, objective, points, deepest))
 
     label = (
         f"Plot of {len(points)} candidates and the float model: {_AXES[objective]} to the right, "
@@ -106,15 +108,26 @@ def frontier_plot(document: Document) -> Plot | None:
     )
     svg = both("frontier", label, _HEIGHT, draw)
     there = {p.standing for p in points}
-    signs = tuple(standing_words(key) for key in _MARKS if key in there)
+    signs = tuple((*standing_words(key), key) for key in _MARKS if key in there)
     pinned_names = tuple(p.candidate.title for p in points if p.pinned)
     return Plot(svg, _AXES[objective], tuple(absent), unnamed, pinned_names, signs)
 
 
-def _draw(axes: Axes, width: Width, document: Document, objective: str, points: list[Point]) -> list[str]:
+def _depth(document: Document) -> float | None:
+    """The largest loss that is drawn to scale; all are where there is neither a limit nor a frontier that loses."""
+    limit = document.limits.max_drop
+    if not limit:
+        kept = [c.drop for c in document.candidates if (c.frontier or c.id == document.chosen) and c.drop is not None]
+        limit = max(kept, default=0.0)
+    return _DEEPEST * limit if limit > 0 else None
+
+
+def _draw(
+    axes: Axes, width: Width, document: Document, objective: str, points: list[Point], deepest: float | None
+) -> list[str]:
     unit = 100.0 if document.metric.points else 1.0
     upwards = 1.0 if document.metric.higher_is_better else -1.0
-    floor = _frame(axes, document, objective, points, unit)
+    floor = _frame(axes, document, objective, points, deepest, unit)
     lines = _limits(axes, document, objective, points, unit)
     edge = sorted((p.gain.value, p.change * unit) for p in points if p.candidate.frontier and not p.pinned)
     # A form between two of the frontier is as good as the next to the right: stairs, not slopes.
@@ -129,14 +142,15 @@ def _draw(axes: Axes, width: Width, document: Document, objective: str, points: 
         x, y = point.gain.value, floor if point.pinned else point.change * unit
         colour = {"chosen": ACCENT, "over": BAD, "failed": BAD, "stopped": MUTED}.get(point.standing, INK)
         hollow = point.standing in ("stopped", "failed", "measured")
+        chosen = point.standing == "chosen"
+        strength = 0.3 if len(points) > _CROWD and not (chosen or point.candidate.frontier) else 0.7
         if not point.pinned and point.low is not None and point.high is not None:
             ends = sorted((point.low * unit, point.high * unit))
-            axes.plot([x, x], ends, color=colour, linewidth=1.2, alpha=0.7, zorder=2)
+            axes.plot([x, x], ends, color=colour, linewidth=1.2, alpha=strength, zorder=2)
             lines.append((x, ends[0], x, ends[1]))
         if point.gain.low is not None and point.gain.high is not None:
-            axes.plot([point.gain.low, point.gain.high], [y, y], color=colour, linewidth=1.2, alpha=0.7, zorder=2)
+            axes.plot([point.gain.low, point.gain.high], [y, y], color=colour, linewidth=1.2, alpha=strength, zorder=2)
             lines.append((point.gain.low, y, point.gain.high, y))
-        chosen = point.standing == "chosen"
         axes.plot(
             x,
             y,
@@ -151,17 +165,20 @@ def _draw(axes: Axes, width: Width, document: Document, objective: str, points: 
         title = shortened(point.candidate.title, _LONGEST[width.name])
         if point.pinned:
             title += f" ↓ {minus(signed(point.change, document.metric.points, unit=False))}"
-        named.append(Named(x, y, title, chosen, point.standing in ("stopped", "failed", "over")))
+        named.append(Named(x, y, title, chosen, point.standing in ("stopped", "failed", "over"), point.candidate.title))
     order = {"chosen": 0, "frontier": 1, "measured": 2}
     by_rank = sorted(zip(points, named, strict=True), key=lambda pair: order.get(pair[0].standing, 3))
     names = [name for _, name in by_rank]
     names.insert(1 if names[0].bold else 0, Named(1.0, 0.0, "float"))
     if upwards < 0:
         axes.invert_yaxis()
-    return write_names(axes, names, marks, lines)
+    most = _NAMED[width.name]
+    return write_names(axes, names[:most], marks, lines) + [name.whole for name in names[most:]]
 
 
-def _frame(axes: Axes, document: Document, objective: str, points: list[Point], unit: float) -> float:
+def _frame(
+    axes: Axes, document: Document, objective: str, points: list[Point], deepest: float | None, unit: float
+) -> float:
     """Set axes and their limits; the height at which points lie that are too deep to show."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -171,21 +188,19 @@ def _frame(axes: Axes, document: Document, objective: str, points: list[Point], 
     for point in points:
         if not point.pinned:
             shown += [v for v in (point.change, point.low, point.high) if v is not None]
-    if limit:  # an interval of few samples is long: it runs out of the plot before it presses the points together
-        shown = [v for v in shown if abs(v) <= _DEEPEST * limit] + (
-            [worse * _DEEPEST * limit] if any(abs(v) > _DEEPEST * limit for v in shown) else []
-        )
+    if deepest is not None:  # an interval of few samples is long: it runs out of the plot before it presses the points
+        shown = [min(max(v, -deepest), deepest) for v in shown]
     low, high = min(shown) * unit, max(shown) * unit
     room = (high - low) * 0.1 or unit * 0.01
-    deepest = high + room * 2.5 if worse > 0 else low - room * 2.5
+    floor = high + room * 2.5 if worse > 0 else low - room * 2.5
     pins = any(p.pinned for p in points)
     axes.set_ylim(
-        deepest - room * 0.6 if pins and worse < 0 else low - room,
-        deepest + room * 0.6 if pins and worse > 0 else high + room,
+        floor - room * 0.6 if pins and worse < 0 else low - room,
+        floor + room * 0.6 if pins and worse > 0 else high + room,
     )
     across = [1.0, *(v for p in points for v in (p.gain.value, p.gain.low, p.gain.high) if v is not None)]
     margin = (max(across) - min(across)) * 0.12 or 0.1
-    axes.set_xlim(min(across) - margin, max(across) + margin)
+    axes.set_xlim(max(min(across) - margin, min(across) / 2), max(across) + margin)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"×{x:g}"))
@@ -195,7 +210,7 @@ def _frame(axes: Axes, document: Document, objective: str, points: list[Point], 
     metric = document.metric
     head = f"↑ better: change of {shortened(metric.name or 'the metric', 24)}{', points' if metric.points else ''}"
     axes.set_title(head, loc="left", fontsize="medium", color=MUTED)
-    return deepest
+    return floor
 
 
 def _limits(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from fewbit.report.document import Document, Layer
-from fewbit.report.html.figure import ACCENT, BAD, INK, PAPER, WARN, Width, both
+from fewbit.report.html.figure import ACCENT, FEW, INK, PAPER, WARN, Width, both
 from fewbit.report.html.names import Named, shortened, write_names
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _HEIGHT = 340.0
 _NAMED = {"wide": 6, "narrow": 3}  # layers of the largest error that are named
+_BENEATH = 0.2  # of the height: room for the names of the lowest points
 _LONGEST = {"wide": 36, "narrow": 22}
 _FORMS = {
     "integer": "integer kernels",
@@ -41,14 +42,15 @@ class Group(NamedTuple):
     sign: str
     marker: str
     colour: str
+    css: str
 
 
 # By the bits of weights. Signs are those of the marks, for the key beneath the plot.
 GROUPS = (
-    Group("up to 4 bits", "▼", "v", BAD),
-    Group("5 to 8 bits", "●", "o", ACCENT),
-    Group("9 bits and more", "◆", "D", WARN),
-    Group("bits not known", "○", "o", INK),
+    Group("up to 4 bits", "▼", "v", FEW, "few"),
+    Group("5 to 8 bits", "●", "o", ACCENT, "some"),
+    Group("9 bits and more", "◆", "D", WARN, "many"),
+    Group("bits not known", "○", "o", INK, ""),
 )
 
 
@@ -115,7 +117,9 @@ def _draw(axes: Axes, width: Width, known: list[tuple[int, Layer]]) -> None:
                 markerfacecolor=PAPER if group is GROUPS[3] else group.colour,
                 markeredgewidth=0.8,
             )
-    axes.margins(x=0.03, y=0.12)
+    axes.margins(x=0.03, y=0.1)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - (high - low) * _BENEATH, high)
     axes.tick_params(length=0)
     axes.xaxis.set_major_locator(MaxNLocator(8 if width.name == "wide" else 5, integer=True))
     axes.set_xlabel("layer, in the order of execution (# in the table)")
@@ -123,3 +127,9 @@ def _draw(axes: Axes, width: Width, known: list[tuple[int, Layer]]) -> None:
     worst = sorted(known, key=lambda pair: (pair[1].sqnr_db or 0.0, pair[0]))[: _NAMED[width.name]]
     named = [Named(i, layer.sqnr_db or 0.0, shortened(layer.name, _LONGEST[width.name])) for i, layer in worst]
     write_names(axes, named, [(i, layer.sqnr_db or 0.0) for i, layer in known])
+
+
+def largest_errors(document: Document) -> list[Layer]:
+    """The layers with the lowest SQNR, lowest first: a crowded plot has no room for their names."""
+    known = [layer for layer in document.layers if layer.sqnr_db is not None]
+    return sorted(known, key=lambda layer: layer.sqnr_db or 0.0)[: _NAMED["wide"]]

@@ -17,13 +17,14 @@ _PIECES = 40  # boxes that stand for a sloping line
 
 
 class Named(NamedTuple):
-    """A point with its name, in the units of the axes."""
+    """A point with its name, in the units of the axes; `whole` is the name where it is shortened."""
 
     x: float
     y: float
     name: str
     bold: bool = False
     quiet: bool = False
+    whole: str = ""
 
 
 def shortened(name: str, most: int) -> str:
@@ -86,7 +87,7 @@ def write_names(
     for one, text, extent, found in zip(named, texts, extents, places, strict=True):
         if found is None:
             text.remove()
-            left_off.append(one.name)
+            left_off.append(one.whole or one.name)
             continue
         drop = base[1] - extent.y0  # from the text's lower edge to its base line
         text.set_position(tuple(back((found.box.left, found.box.bottom + drop))))

@@ -5,16 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import tempfile
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fewbit.errors import OutputError
 from fewbit.report.document import Document, parse
 from fewbit.report.html.against import against_plot
 from fewbit.report.html.frontier import frontier_plot, plotted_objective
-from fewbit.report.html.layers import GROUPS, error_plot, group_of, shares
+from fewbit.report.html.layers import GROUPS, error_plot, group_of, largest_errors, shares
 from fewbit.report.html.view import CANDIDATE_HEADS, LAYER_HEADS, candidate_rows, findings, layer_row, sources, tiles
 from fewbit.report.judge import KINDS, kind, sentence
 
@@ -32,17 +31,11 @@ def write_html(data: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
         InputError: the document is of another schema version or malformed.
         OutputError: the file cannot be written.
     """
+    from fewbit.graph.atomic import atomic_files
+
     text = page(parse(data))
-    goal = Path(path)
-    try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=goal.parent, suffix=".html", delete=False) as part:
-            part.write(text)
-        Path(part.name).chmod(0o644)  # temporary files are private
-        Path(part.name).replace(goal)
-    except OSError as error:
-        raise OutputError(
-            f"{goal} cannot be written ({error.strerror}): give a folder that exists and is writable"
-        ) from error
+    with atomic_files(Path(path)) as (file,):
+        file.write(text.encode())
 
 
 def page(document: Document) -> str:
@@ -53,6 +46,7 @@ def page(document: Document) -> str:
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["breakable"] = lambda name: Markup("<wbr>").join(re.split(r"(?<=[/._])", name))
     script = (_HERE / "sort.js").read_text(encoding="utf-8")
     plot = frontier_plot(document)
     against, errors = against_plot(document), error_plot(document)
@@ -77,6 +71,7 @@ def page(document: Document) -> str:
         findings=findings(document),
         errors=None if errors is None else Markup(errors),
         groups=[group for group in GROUPS if group in groups],
+        largest=largest_errors(document),
         shares=by_precision,
         weighted=weighted,
         layers=[layer_row(i, layer) for i, layer in enumerate(document.layers, 1)],

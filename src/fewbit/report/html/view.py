@@ -49,7 +49,7 @@ class LayerRow(NamedTuple):
     reason: str
 
 
-CANDIDATE_HEADS = ("size", "speed", "memory", "energy", "metric", "change", "SQNR", "samples", "time", "made by")
+CANDIDATE_HEADS = ("size", "speed", "metric", "change", "memory", "energy", "SQNR", "samples", "time", "made by")
 LAYER_HEADS = ("op", "form", "weights", "activations", "bits", "SQNR", "work")
 
 
@@ -180,14 +180,14 @@ def candidate_rows(document: Document) -> list[CandidateRow]:
         cells = (
             Cell(bytes_of(one.bytes), one.bytes, smaller(one.smaller)),
             Cell(times(ratio), ratio, " · ".join(filter(None, (span, "" if runs is None else f"{runs:.3g} ms")))),
-            Cell(bytes_of(one.memory), one.memory),
-            Cell(times(spent), spent, "" if spent is None or energy is None else _known(energy.estimated)),
             Cell(score(one.value, document.metric.points), one.value),
             Cell(
                 change(one.drop, document, unit=False),
                 document.change(one.drop),
                 interval(one.drop_low, one.drop_high, document),
             ),
+            Cell(bytes_of(one.memory), one.memory),
+            Cell(times(spent), spent, "" if spent is None or energy is None else _known(energy.estimated)),
             Cell(decibels(one.sqnr_db), one.sqnr_db),
             Cell(NONE if one.samples is None else str(one.samples), one.samples),
             Cell(NONE if one.seconds is None else f"{one.seconds:.1f} s", one.seconds),
@@ -288,7 +288,7 @@ def sources(document: Document) -> list[tuple[str, str]]:
         ("seed of the split", seed + drawn),
         ("method", method),
         ("energy", "; ".join(energy) or NONE),
-        ("evaluations", NONE if document.evaluations is None else f"{document.evaluations:g} of the search samples"),
+        ("evaluations", NONE if document.evaluations is None else f"as many as {document.evaluations:g} full ones"),
         ("took", took),
         ("fewbit", document.fewbit or NONE),
         ("made", document.created or NONE),
