@@ -178,12 +178,17 @@ def node_work(hub: Hub, feed: Mapping[str, NDArray[np.generic]]) -> dict[str, fl
 
 def multiplications(hub: Hub, feed: Mapping[str, NDArray[np.generic]]) -> dict[str, float]:
     """How many each node with a weight does, for one feed."""
+    return {name: done for name, (done, _) in products(hub, feed).items()}
+
+
+def products(hub: Hub, feed: Mapping[str, NDArray[np.generic]]) -> dict[str, tuple[float, float]]:
+    """What each node with a weight does for one feed: multiplications, and elements that it writes."""
     nodes = [
         (node, weight) for node in hub.nodes() if (weight := weight_of(node)) is not None and node.op_type in _HEAVY
     ]
     shapes = site_shapes(hub, [str(node.outputs[0].name) for node, _ in nodes], feed)
     counts = {}
     for node, weight in nodes:
-        positions = np.prod(shapes[str(node.outputs[0].name)]) / weight.shape[weight.out_axis]
-        counts[str(node.name)] = float(positions * np.prod(weight.shape))
+        elements = float(np.prod(shapes[str(node.outputs[0].name)]))
+        counts[str(node.name)] = elements / weight.shape[weight.out_axis] * float(np.prod(weight.shape)), elements
     return counts

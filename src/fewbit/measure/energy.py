@@ -1,6 +1,7 @@
 """The energy of a run: measured where the machine has a meter, else estimated from what is multiplied and moved.
 
-The estimate is that of M. Horowitz, "Computing's Energy Problem (and what we can do about it)", ISSCC 2014, figure 1.1.9: picojoules in
+The estimate is that of M. Horowitz, "Computing's Energy Problem (and what we can do about it)", ISSCC 2014, figure 1.1.9:
+picojoules in
 45 nm at 0.9 V. Newer chips take less of everything; what counts here is the ratio of two models.
 """
 
@@ -18,7 +19,8 @@ SOURCE = "estimate from multiplications and bytes moved (Horowitz 2014, figure 1
 
 MULTIPLY_ADD: Mapping[Arithmetic, float] = {
     "int8": 0.2 + 0.1,  # sums have 32 bits
-    "int16": 0.8 + 0.1,  # not in the figure: a multiplier grows with the square of its width, between 0.2 of 8 and 3.1 of 32 bits
+    "int16": 0.8
+    + 0.1,  # not in the figure: a multiplier grows with the square of its width, 0.2 of 8 bits and 3.1 of 32
     "float16": 1.1 + 0.4,
     "float32": 3.7 + 0.9,
 }

@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fewbit.measure.energy import Arithmetic, Work
 from fewbit.plan.plan import NodePlan, Plan
 from fewbit.spec import QSpec
 
+_FLOAT_BYTES = 4
 
-def layers_of(plan: Plan, work: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
-    """Nodes with weights, in the order of the graph: how each computes, its weight and the activation that it reads, and why.
 
-    work: node → its share of the multiplications.
+def layers_of(plan: Plan) -> list[dict[str, Any]]:
+    """Nodes with weights, in the order of the graph: how each computes, its weight and the activation that it reads, and
+    why."""
+    return [_layer(plan, node) for node in plan.nodes.values() if node.weight is not None]
+
+
+def work_of(layers: Sequence[Mapping[str, Any]], products: Mapping[str, Sequence[float]], file_bytes: int) -> Work:
+    """What one run of a model does.
+
+    layers: as `layers_of` tells them; empty for the float model. products: node → multiplications, and elements that it
+    writes.
     """
-    return [_layer(plan, node, (work or {}).get(name)) for name, node in plan.nodes.items() if node.weight is not None]
+    told = {layer["name"]: layer for layer in layers}
+    counts: dict[Arithmetic, float] = {}
+    written = 0.0
+    for name, (count, elements) in products.items():
+        layer = told.get(name)
+        integers = layer is not None and layer["form"] in ("integer", "dynamic")
+        wide = layer is not None and layer["activation"].endswith("16")
+        kind: Arithmetic = "float32" if not integers else "int16" if wide else "int8"
+        counts[kind] = counts.get(kind, 0.0) + count
+        stays = layer is not None and layer["form"] == "integer"
+        written += elements * (_FLOAT_BYTES if not stays else 2 if wide else 1)
+    return Work(counts, file_bytes, written)
 
 
-def _layer(plan: Plan, node: NodePlan, work: float | None) -> dict[str, Any]:
+def _layer(plan: Plan, node: NodePlan) -> dict[str, Any]:
     site = plan.sites.get(str(node.weight))
     spec = None if site is None else site.spec
     reading = [s for s in plan.edges().values() if s.readers is None or node.node in s.readers]
@@ -28,7 +49,6 @@ def _layer(plan: Plan, node: NodePlan, work: float | None) -> dict[str, Any]:
         "weight": "float32" if spec is None else _words(spec),
         "bits": 32 if spec is None else spec.dtype.bits,
         "activation": _activation(node, reading),
-        "work": work,
         "reason": node.reason,
     }
 

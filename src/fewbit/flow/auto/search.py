@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fewbit.errors import ConstraintError, DataError, RecipeError
+from fewbit.flow.auto.describe import work_of
 from fewbit.flow.auto.entries import FLOAT, Entry, acceptable, preferred
 from fewbit.flow.auto.mixed import FORMATS, mixed_candidates
 from fewbit.flow.auto.session import Answer, Ask, OutOfTimeError, Session
 from fewbit.flow.auto.setup import Part, Setup, Splits
+from fewbit.measure.energy import SOURCE, estimated
 from fewbit.search.ladder import Candidate, ladder
 from fewbit.search.limits import Limits, MaxDrop, Objective, max_drop
 from fewbit.search.repair import repairs
@@ -240,6 +242,7 @@ class Search:
         for entry in entries:  # one after another: they measure time
             for _, answer in self._stage([entry], "timing", [self._time(entry)]):
                 entry.measured = dict(answer.finished.result)
+                entry.energy = self._energy(entry)
                 assert entry.scored is not None
                 entry.status = "stopped" if entry.scored["stopped"] else "measured"
                 entry.reason = entry.reason or entry.within(self.options.limits) or ""
@@ -266,6 +269,17 @@ class Search:
                 entry.status, entry.reason = "failed", f"{doing}: {answer.finished.result['reason']}"
         self._tell(self.found.stage)
         return done
+
+    def _energy(self, entry: Entry) -> dict[str, Any]:
+        """Of one run, as a share of the float model's."""
+        assert self.found.twin is not None and entry.measured is not None and entry.built is not None
+        if entry.measured["joules"] is not None:
+            whole, own = entry.measured["joules"]
+            return {"ratio": own / whole, "estimated": False, "source": "the processor's own meter (RAPL)"}
+        twin = self.found.twin.finished.result
+        ours = estimated(work_of(entry.built["layers"], twin["products"], entry.bytes))
+        whole = estimated(work_of([], twin["products"], twin["bytes"]))
+        return {"ratio": ours / whole, "estimated": True, "source": SOURCE}
 
     def _choose_so_far(self) -> None:
         order = preferred(self._good(), self.options.objective)
@@ -294,7 +308,8 @@ class Search:
             files=str(self.found.twin.files),
             built={**self.found.twin.finished.result, "layers": [], "notes": [], "forms": {}, "sqnr_db": None},
             scored={"drop": {"drop": 0.0, "low": 0.0, "high": 0.0, "samples": 0}, "stopped": False, "behaviour": None},
-            measured={"latency": whole, "memory": None},
+            measured={"latency": whole, "memory": None, "joules": None},
+            energy={"ratio": 1.0, "estimated": False, "source": ""},
         )
 
     # --- the verdict

@@ -14,6 +14,7 @@ from fewbit.search.executor import Executor, Outcome, Task
 from fewbit.search.store import Finished, Store, work_key
 
 _OWN_FILES = ("task", "log", "result.json", "result.tmp")
+_PLACES = {"sensitivity": "fewbit.flow.auto.sensitivity"}
 _WORK = "fewbit.flow.auto.work"
 
 
@@ -25,7 +26,8 @@ class OutOfTimeError(Exception):
 class Ask:
     """Work to look up or to do.
 
-    kind: a function of `fewbit.flow.auto.work`. asked: plain data, all that it depends on beside the setup. arguments: what
+    kind: a function of `fewbit.flow.auto.work`, or `sensitivity`. asked: plain data, all that it depends on beside the
+    setup. arguments: what
     the
     function is called with. label: for people.
     """
@@ -104,7 +106,7 @@ class Session:
         if missing:
             self.executor.run(
                 [
-                    Task(key, ask.label, f"{_WORK}:{ask.kind}", ask.arguments, ask.exclusive)
+                    Task(key, ask.label, f"{_PLACES.get(ask.kind, _WORK)}:{ask.kind}", ask.arguments, ask.exclusive)
                     for key, ask in missing.items()
                 ],
                 timeout=self.timeout,

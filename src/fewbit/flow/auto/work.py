@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from fewbit.flow.common import hub_inputs, target_for
 from fewbit.flow.faces import same_inputs, samples_for_all, samples_in_layout
 from fewbit.flow.formats import format_of
 from fewbit.flow.quantize import quantize
-from fewbit.flow.repair import node_work
+from fewbit.flow.repair import products
 from fewbit.flow.verification import details_for
 from fewbit.formats.litert.kinds import is_litert
 from fewbit.graph.load import load
 from fewbit.measure.behaviour import behaviour
+from fewbit.measure.energy import Meter
 from fewbit.measure.metrics import Metric
 from fewbit.measure.paired import hopeless, judge, paired_drop, unit_losses
 from fewbit.measure.suspicious import suspicious
@@ -59,8 +60,15 @@ def float_twin(setup: Setup, splits: Splits, folder: Path, progress: Progress) -
         format, hub, _no_plan(hub, setup), source, setup.model, keep_names=False, signature=setup.signature
     )
     format.write(hub.clone().model, path, details)
-    work = node_work(hub, next(iter(source.feeds())))
-    return {"file": path.name, "bytes": _size(folder), "fingerprint": hub.fingerprint(), "work": work}
+    done = products(hub, next(iter(source.feeds())))
+    total = sum(count for count, _ in done.values()) or 1.0
+    return {
+        "file": path.name,
+        "bytes": _size(folder),
+        "fingerprint": hub.fingerprint(),
+        "products": done,
+        "work": {name: count / total for name, (count, _) in done.items()},
+    }
 
 
 def reference(setup: Setup, splits: Splits, part: Part, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -163,10 +171,12 @@ def score(
 def measure(
     setup: Setup, splits: Splits, model: str, baseline: str, folder: Path, progress: Progress
 ) -> dict[str, Any]:
-    """Time a candidate's file in turns with the float model, on one thread, and the memory that it takes."""
+    """Time a candidate's file in turns with the float model, on one thread; the memory that it takes; and, where the machine
+    has
+    a meter, the joules of a run of either."""
     runtime = runtime_named(target_for(setup.target).runtime)
     if runtime is not None and not runtime.timed:
-        return {"latency": None, "memory": None}
+        return {"latency": None, "memory": None, "joules": None}
     found = benchmark(
         model,
         baseline=baseline,
@@ -176,6 +186,11 @@ def measure(
         preprocess=setup.preprocess,
         progress=progress,
     )
+    meter = Meter()
+    joules = None
+    if meter.available():
+        runs = [_runs(path, setup, splits) for path in (baseline, model)]
+        joules = [meter.joules(run) for run in runs]
     latency, float_latency = found.timings[0].model, found.timings[0].baseline
     return {
         "latency": {
@@ -185,6 +200,7 @@ def measure(
             "milliseconds": latency.milliseconds,
         },
         "float_milliseconds": None if float_latency is None else float_latency.milliseconds,
+        "joules": joules,
         "memory": found.memory,
         "float_memory": found.baseline_memory,
         "runtime": found.runtime,
@@ -310,6 +326,20 @@ def _answers(
         outputs.append(given)
         labels.append(label)
     return outputs, labels
+
+
+def _runs(path: str, setup: Setup, splits: Splits) -> Callable[[], object]:
+    """One run of a file on the first sample for calibration."""
+    session = open_model(path)
+    source, (faced,), _ = samples_for_all(
+        {"the model": session},
+        Selected(setup.data, splits.calibration[:1]),
+        limit=1,
+        preprocess=setup.preprocess,
+        purpose="timing",
+        outputs=False,
+    )
+    return faced.timed(next(iter(source.feeds())))
 
 
 def _size(folder: Path) -> int:
