@@ -12,6 +12,27 @@ _BETTER = (6.0, 12.0)  # dB: half and a quarter of the noise
 _MOST = 45.0  # dB: beyond it answers do not change
 
 
+_PASSES = 150  # over the samples, in runs of the float model: 20 epochs forward and back, and blocks before them
+
+
+def trained(candidate: Candidate) -> Candidate:
+    """The same, with its weights and ranges trained on the float model's outputs."""
+    return replace(
+        candidate,
+        id=f"{candidate.id}+tune",
+        stage="tune",
+        effort="standard",
+        min_sqnr=None,
+        why=f"{candidate.id} trained on the float model's outputs, for nothing cheaper gave it its accuracy back",
+        options={"tune": True},
+    )
+
+
+def training_seconds(samples: int, milliseconds: float) -> float:
+    """About how long training takes, by the float model's time for one sample."""
+    return _PASSES * samples * milliseconds / 1000.0
+
+
 def repairs(candidate: Candidate, built: Mapping[str, Any] | None, *, to_float: bool) -> list[Candidate]:
     """Candidates that keep more of the float model than one that did not keep enough.
 

@@ -83,15 +83,15 @@ def divide(setup: Setup, inputs: Sequence[InputInfo], progress: Progress) -> Div
             f"{_LEAST_CALIBRATION} are "
             "needed: give others with --data"
         )
-    calibration = calibration[: setup.calibration_limit]
+    training, calibration = calibration, calibration[: setup.calibration_limit]
     if certified is not None:
-        return _with_own_verdict(setup, judged, certified, calibration, notes)
+        return _with_own_verdict(judged, certified, (calibration, training), notes)
     positions = judged.distinct
     count = _search_count(len(positions))
     labels = [judged.labels[p] for p in positions]
     search, rest, classes = _parts(labels, len(positions), count, setup.seed)
     return Divided(
-        Splits(tuple(calibration), _at(positions, search), _at(positions, rest), classes),
+        Splits(tuple(calibration), _at(positions, search), _at(positions, rest), tuple(training), classes),
         notes,
     )
 
@@ -116,11 +116,11 @@ def _of_one(setup: Setup, samples: _Set, data: _Set, notes: list[str]) -> Divide
         shared = overlap(samples.prints, data.prints)
         where = dict((*shared.near, *shared.exact))
         used = tuple(sorted(where[position] for position in used))
-    return Divided(Splits(used, _at(left, search), _at(left, certification), classes), notes)
+    return Divided(Splits(used, _at(left, search), _at(left, certification), used, classes), notes)
 
 
 def _with_own_verdict(
-    setup: Setup, judged: _Set, certified: _Set, calibration: Sequence[int], notes: list[str]
+    judged: _Set, certified: _Set, learning: tuple[Sequence[int], Sequence[int]], notes: list[str]
 ) -> Divided:
     search = judged.outside(certified)
     leaked = len(judged.distinct) - len(search)
@@ -130,7 +130,7 @@ def _with_own_verdict(
         raise DataError(
             f"only {len(search)} samples of --eval are not among those of --certify, and {_LEAST} are needed"
         )
-    return Divided(Splits(tuple(calibration), tuple(search), tuple(certified.distinct)), notes)
+    return Divided(Splits(tuple(learning[0]), tuple(search), tuple(certified.distinct), tuple(learning[1])), notes)
 
 
 def _read(source: Any, setup: Setup, inputs: Sequence[InputInfo], purpose: str, progress: Progress) -> _Set:

@@ -74,7 +74,7 @@ def document(header: Header, setup: Setup, options: Options, found: Found, secon
 def _splits(setup: Setup, found: Found) -> dict[str, Any] | None:
     if found.splits is None:
         return None
-    counts = {str(part): len(getattr(found.splits, part)) for part in PARTS}
+    counts = {str(part): len(getattr(found.splits, part)) for part in PARTS if part != "training"}
     return {**counts, "seed": setup.seed, "stratified": found.splits.label_count is not None}
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 from fewbit.errors import ConstraintError, DataError, RecipeError
@@ -22,7 +23,7 @@ from fewbit.flow.auto.setup import Part, Setup, Splits
 from fewbit.measure.energy import SOURCE, estimated
 from fewbit.search.ladder import Candidate, ladder
 from fewbit.search.limits import Limits, MaxDrop, Objective, max_drop
-from fewbit.search.repair import repairs
+from fewbit.search.repair import repairs, trained, training_seconds
 
 ALPHA_SHARES = (0.8, 0.1, 0.05, 0.05)
 """Of the chance to be wrong, spent on the candidates that are certified one after another: the first is nearly always the
@@ -199,7 +200,29 @@ class Search:
         to_float = self.options.objective != "size"
         candidates = [c for c in repairs(refused.candidate, refused.built, to_float=to_float) if c.id not in tried]
         self._try(candidates)
-        return bool(candidates)
+        return self._train(refused) or bool(candidates)
+
+    def _train(self, refused: Entry) -> bool:
+        """Train a candidate that nothing cheaper could repair, where that is possible and short enough; whether it was done."""
+        if self._better_was_refused() is None or "tune" in refused.candidate.options:
+            return False
+        found, base = self.found, refused.candidate.recipe
+        again = next((e for e in found.entries if e.candidate.recipe == base and "tune" in e.candidate.options), None)
+        if again is not None or find_spec("torch") is None or refused.measured is None:
+            return False
+        milliseconds = refused.measured.get("float_milliseconds")
+        assert found.splits is not None
+        expected = training_seconds(len(found.splits.training), milliseconds or 0.0)
+        left = self.session.left()
+        most = _MOST_TRAINING if left == float("inf") else left / 2
+        if milliseconds is None or expected > most:
+            found.advice.append(
+                f"{refused.id} loses too much: `fewbit tune` may give it its accuracy back, and takes about {expected / 60:.0f} "
+                "minutes on this machine; a longer --budget lets the search try it"
+            )
+            return False
+        self._try([trained(refused.candidate)])
+        return True
 
     def _better_was_refused(self) -> Entry | None:
         """The candidate that would be preferred, were it not for its accuracy; None where the best one is accurate enough."""
@@ -424,6 +447,7 @@ class Search:
 
 
 _NOTHING_GAINED = 0.97
+_MOST_TRAINING = 120.0  # seconds, where no budget says how long a search may take
 _CLEARLY = 3.0  # dB: half the noise power
 
 

@@ -15,8 +15,8 @@ from fewbit.data.source import Selected, open_source
 from fewbit.errors import DataError
 from fewbit.measure.metrics import Metric, resolve_metric
 
-Part = Literal["calibration", "search", "certification"]
-PARTS: tuple[Part, ...] = ("calibration", "search", "certification")
+Part = Literal["calibration", "search", "certification", "training"]
+PARTS: tuple[Part, ...] = ("calibration", "search", "certification", "training")
 
 _CHUNK = 1 << 20  # bytes of a file that are hashed at a time
 
@@ -46,7 +46,7 @@ class Setup:
 
     def source_of(self, part: Part) -> Any:
         """The samples that a part is taken from, as the user gave them."""
-        if part == "calibration":
+        if part in ("calibration", "training"):
             return self.data
         given = self.certification if part == "certification" else None
         return given if given is not None else self.data if self.evaluation is None else self.evaluation
@@ -56,12 +56,14 @@ class Setup:
 class Splits:
     """Which samples serve for what: their positions in their sources. No sample serves for two things.
 
+    training: samples for calibration, and all others beside them that serve for nothing else.
     label_count: distinct labels by which the parts were stratified; None where they were not.
     """
 
     calibration: Sequence[int]
     search: Sequence[int]
     certification: Sequence[int]
+    training: Sequence[int]
     label_count: int | None = None
 
     def selected(self, setup: Setup, part: Part) -> Selected:
@@ -80,8 +82,8 @@ class Splits:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Splits:
-        calibration, search, certification = (tuple(data[part]) for part in PARTS)
-        return cls(calibration, search, certification, data["label_count"])
+        calibration, search, certification, training = (tuple(data[part]) for part in PARTS)
+        return cls(calibration, search, certification, training, data["label_count"])
 
 
 def file_digest(path: str | Path) -> str:

@@ -23,6 +23,7 @@ from fewbit.flow.faces import same_inputs, samples_for_all, samples_in_layout
 from fewbit.flow.formats import format_of
 from fewbit.flow.quantize import quantize
 from fewbit.flow.repair import products
+from fewbit.flow.tune import tune
 from fewbit.flow.verification import details_for
 from fewbit.formats.litert.kinds import is_litert
 from fewbit.graph.load import load
@@ -85,22 +86,37 @@ def reference(setup: Setup, splits: Splits, part: Part, folder: Path, progress: 
 def build(
     setup: Setup, splits: Splits, candidate: Mapping[str, Any], folder: Path, progress: Progress
 ) -> dict[str, Any]:
-    """Quantize the model as a candidate asks, and verify the file."""
+    """Quantize the model as a candidate asks, train it if it asks for that too, and verify the file."""
     target = target_for(setup.target)
     path = folder / f"{MODEL}{format_of(target).suffix}"
-    result = quantize(
-        setup.model,
-        splits.selected(setup, "calibration"),
-        candidate["recipe"],
-        target,
-        path,
-        effort=candidate["effort"],
-        min_sqnr=candidate["min_sqnr"],
-        limit=len(splits.calibration),
-        preprocess=setup.preprocess,
-        signature=setup.signature,
-        progress=progress,
-    )
+    notes: list[str] = []
+    if candidate.get("tune"):
+        tuned = tune(
+            setup.model,
+            splits.selected(setup, "training"),
+            candidate["recipe"],
+            target,
+            path,
+            effort=candidate["effort"],
+            preprocess=setup.preprocess,
+            seed=setup.seed,
+            progress=progress,
+        )
+        result, notes = tuned.quantized, [*tuned.notes]
+    else:
+        result = quantize(
+            setup.model,
+            splits.selected(setup, "calibration"),
+            candidate["recipe"],
+            target,
+            path,
+            effort=candidate["effort"],
+            min_sqnr=candidate["min_sqnr"],
+            limit=len(splits.calibration),
+            preprocess=setup.preprocess,
+            signature=setup.signature,
+            progress=progress,
+        )
     result.plan.save(str(folder / PLAN))
     told = result.to_dict()
     verification = told["verification"]
@@ -111,7 +127,7 @@ def build(
         "layers": layers_of(result.plan),
         "kernels": verification["kernels"],
         "forms": told["forms"],
-        "notes": told["notes"],
+        "notes": [*notes, *told["notes"]],
     }
 
 
