@@ -15,7 +15,7 @@ from fewbit.measure.classes import classes_of
 from fewbit.measure.compare import finite_or_none
 from fewbit.measure.metrics.metric import Labels, Metric, Outputs
 from fewbit.measure.paired.bootstrap import Resampled, pseudo_values, resample
-from fewbit.measure.paired.tango import mcnemar, score_bound, share_bound, upper_bound
+from fewbit.measure.paired.tango import lower_bound, mcnemar, score_bound, share_bound, upper_bound
 from fewbit.measure.paired.units import PairedParts, paired_parts
 
 RARE = 10
@@ -130,7 +130,7 @@ def _right_or_wrong(
         (worse - better) / count,
         -score_bound(better, worse, count, both),
         score_bound(worse, better, count, both),
-        -score_bound(better, worse, count, confidence),
+        lower_bound(worse, better, count, confidence),
         upper_bound(worse, better, count, confidence),
         confidence,
         count,
