@@ -144,8 +144,11 @@ def test_few_changes_are_bounded_by_what_they_cost() -> None:
     changed = [list(o) for o in values]
     changed[3], changed[8] = [np.array([0.2])], [np.array([0.9])]
     drop = paired_drop(resolve_metric(lambda o, _: [first[0] for first, *_ in o]), changed, values, [0] * 200)
-    # 2 of 200: at most 3.113 % change with 95 % confidence (Clopper and Pearson), and the dearest cost 0.8
+    # 2 of 200: at most 3.113 % change with 95 % confidence (Clopper and Pearson); the dearest cost 0.8, which is the spread
     assert drop.changed == 2 and drop.upper == pytest.approx(0.03113 * 0.8, rel=1e-3)
+    values[100], changed[100] = [np.array([5.0])], [np.array([5.0])]
+    wide = paired_drop(resolve_metric(lambda o, _: [first[0] for first, *_ in o]), changed, values, [0] * 200)
+    assert wide.upper == pytest.approx(0.03113 * (2 * 0.8 + 4.8) / 3, rel=1e-3)  # values from 0.2 to 5 were seen
 
 
 def test_lower_may_be_better() -> None:

@@ -176,16 +176,19 @@ def _resampled(
 
 
 def _cost(metric: Metric, sign: float, pair: PairedParts, changed: int) -> float:
-    """What a changed unit costs: as much as the dearest that was seen; without any, as the best of the float model less its
-    worst, a whole unit at least where the metric is a share. Infinite where that tells nothing."""
+    """What a change costs, where c of them were seen: the next is dearer than all of them with a chance of 1 / (c + 1), as
+    their order tells nothing, and then costs as much as the best unit less the worst: (c · dearest + spread) / (c + 1).
+
+    The spread is that of the values seen, one at least where the metric is a share; infinite where it tells nothing.
+    """
+    dearest = 0.0
     if changed:
         values = pseudo_values(lambda i: sign * (pair.floating(i) - pair.quantized(i)), pair.units, pair.changed)
-        return float(np.nanmax(np.abs(values)))
+        dearest = float(np.nanmax(np.abs(values)))
     if pair.parts is not None and pair.parts[1].ndim == 1:
-        values = pair.parts[1]
+        values = np.concatenate(pair.parts)
     else:
         units = np.unique(np.linspace(0, pair.units - 1, min(pair.units, PROBED)).astype(np.intp))
         values = pseudo_values(pair.floating, pair.units, units)
-    spread = float(np.nanmax(values) - np.nanmin(values))
-    least = 1.0 if metric.points else 0.0
-    return max(spread, least) or math.inf
+    spread = max(float(np.nanmax(values) - np.nanmin(values)), dearest, 1.0 if metric.points else 0.0)
+    return (changed * dearest + (spread or math.inf)) / (changed + 1)
