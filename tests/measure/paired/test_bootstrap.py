@@ -88,4 +88,5 @@ def test_classes_keep_a_metric_defined() -> None:
 
 
 def test_pseudo_values_of_a_mean_are_its_values() -> None:
-    np.testing.assert_allclose(pseudo_values(mean, 60, np.array([0, 7])), SKEWED[[0, 7]])
+    np.testing.assert_allclose(pseudo_values(mean, 60, np.array([[0], [7]])), SKEWED[[0, 7]])
+    np.testing.assert_allclose(pseudo_values(mean, 60, [np.array([0, 7, 9])]), SKEWED[[0, 7, 9]].mean())

@@ -183,12 +183,14 @@ def _cost(metric: Metric, sign: float, pair: PairedParts, changed: int) -> float
     """
     dearest = 0.0
     if changed:
-        values = pseudo_values(lambda i: sign * (pair.floating(i) - pair.quantized(i)), pair.units, pair.changed)
+        values = pseudo_values(
+            lambda i: sign * (pair.floating(i) - pair.quantized(i)), pair.units, pair.changed[:, None]
+        )
         dearest = float(np.nanmax(np.abs(values)))
     if pair.parts is not None and pair.parts[1].ndim == 1:
         values = np.concatenate(pair.parts)
     else:
         units = np.unique(np.linspace(0, pair.units - 1, min(pair.units, PROBED)).astype(np.intp))
-        values = pseudo_values(pair.floating, pair.units, units)
+        values = pseudo_values(pair.floating, pair.units, units[:, None])
     spread = max(float(np.nanmax(values) - np.nanmin(values)), dearest, 1.0 if metric.points else 0.0)
     return (changed * dearest + (spread or math.inf)) / (changed + 1)
