@@ -72,7 +72,7 @@ def lower_bound(worse: float, better: float, count: float, confidence: float) ->
         q, variance = _supposed(difference, worse, better, count)
         third = count * difference * (1 - 3 * (2 * q + difference) + 2 * difference**2)
         seen = score(difference, worse, better, count)
-        return seen - third / variance**1.5 * (seen * seen - 1) / 6 - z
+        return float(seen - third / variance**1.5 * (seen * seen - 1) / 6 - z)
 
     if not 0 < bound < 1 or excess(bound) >= 0:
         return bound
