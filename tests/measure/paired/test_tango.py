@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import multinomial
 
@@ -42,6 +42,7 @@ def test_no_change_bounds_the_drop_by_the_rule_of_three() -> None:
     assert upper_bound(0, 0, 1000, 0.95) == pytest.approx(3 / 1000, rel=5e-3)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 200), st.floats(0.6, 0.999))
 def test_the_bound_is_where_the_score_is_z(worse: int, better: int, rest: int, confidence: float) -> None:
     from scipy.special import ndtri
@@ -54,6 +55,7 @@ def test_the_bound_is_where_the_score_is_z(worse: int, better: int, rest: int, c
     assert score(bound, worse, better, count) == pytest.approx(-ndtri(confidence), abs=1e-4)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 200))
 def test_more_confidence_and_more_losses_move_the_bound_up(worse: int, better: int, rest: int) -> None:
     count = worse + better + rest
@@ -113,6 +115,7 @@ def test_a_drop_at_the_limit_seldom_fails(count: int, limit: float, p_better: fl
     assert rates[0] < 0.05 and 0.088 < rates[1] < 0.1
 
 
+@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 200), st.floats(0.6, 0.999))
 def test_the_lower_bound_is_that_of_tango_or_less(worse: int, better: int, rest: int, confidence: float) -> None:
     count = max(worse + better + rest, 2)
