@@ -40,8 +40,8 @@ def test_calibration_by_bins() -> None:
     assert calibration_error(probabilities, np.array([0, 1, 1, 1])) == pytest.approx(wanted)
     assert calibration_error(np.eye(3), np.array([0, 1, 2])) == 0.0
     assert calibration_error(np.eye(3), np.array([1, 2, 0])) == 1.0
-    edge = np.array([[0.6, 0.4], [0.4, 0.6]])  # 9/15 belongs to the lower bin
-    assert calibration_error(edge, np.array([0, 0]), bins=15) == pytest.approx(0.1)
+    edge = np.array([[0.6, 0.4], [0.45, 0.55]])  # 9/15 belongs to the lower bin, which holds 0.55 as well
+    assert calibration_error(edge, np.array([0, 0])) == pytest.approx((1 - 0.6 - 0.55) / -2)
 
 
 def test_calibrated_probabilities_have_little_error() -> None:

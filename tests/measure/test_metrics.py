@@ -84,5 +84,13 @@ def test_users_metrics(tmp_path: Path) -> None:
     assert value(f"{tmp_path / 'm.py'}:per_sample", [[1.0], [2.0]], [1.0, 3.0]) == 0.5
     made = resolve_metric(f"{tmp_path / 'm.py'}:make(2.0)")
     assert made([[np.zeros(1)]] * 3, [0, 0, 0]) == 6.0 and not made.higher_is_better
+    assert not resolve_metric(LossOfClass().score).higher_is_better
     with pytest.raises(RecipeError, match="did you mean top1"):
         resolve_metric("top11")
+
+
+class LossOfClass:
+    higher_is_better = False
+
+    def score(self, outputs: object, labels: object) -> float:
+        return 0.0

@@ -34,7 +34,9 @@ def test_labels_that_fit_are_left_alone_and_shuffled_ones_are_noticed(name: str)
 def test_lower_may_be_better() -> None:
     scores = [[first - np.array([[0.0, 0.5]])] for first, *_ in SCORES]
     assert suspicious(Metric("e", error, higher_is_better=False), scores, LABELS) is None
-    assert suspicious(Metric("e", error, higher_is_better=False), scores, [1 - label for label in LABELS]) is not None
+    assert suspicious(Metric("e", error, higher_is_better=False), scores, SHUFFLED) is not None
+    reason = suspicious(Metric("e", error), scores, LABELS)
+    assert reason is not None and "or lower is better and the metric does not say so" in reason
 
 
 def test_a_metric_that_does_not_read_labels_says_nothing() -> None:

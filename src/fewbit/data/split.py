@@ -79,4 +79,4 @@ def _shared_out(classes: NDArray[np.intp], sizes: Sequence[int], random: np.rand
         bounds=bounds,
         method="highs-ds",
     )
-    return np.rint(found.x).astype(np.intp).reshape(rows, columns)
+    return np.asarray(np.rint(found.x), np.intp).reshape(rows, columns)

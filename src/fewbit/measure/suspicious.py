@@ -55,10 +55,14 @@ def suspicious(
     chance = (1 + int(as_good.sum())) / (1 + len(values))
     if chance <= CHANCE:
         return None
+    if not as_good.all() or np.any(values == seen):
+        why = "the labels do not belong to the samples, or these are not prepared as the model expects"
+    else:
+        better = "lower" if metric.higher_is_better else "higher"
+        why = f"the labels are wrong, or {better} is better and the metric does not say so (attribute higher_is_better)"
     return (
         f"metric {metric.name} of the float model is {seen:.4g}, and {values.mean():.4g} with the labels shuffled "
-        f"(p = {chance:.2g} on {len(chosen)} samples): the labels do not belong to the samples, or these are not prepared as "
-        "the model expects"
+        f"(p = {chance:.2g} on {len(chosen)} samples): {why}"
     )
 
 

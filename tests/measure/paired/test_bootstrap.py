@@ -31,6 +31,17 @@ def test_bca_is_that_of_scipy() -> None:
     assert ours.note == "paired bootstrap (BCa, 5000 resamples)"
 
 
+def test_bca_moves_bounds_away_from_the_bias() -> None:
+    values = np.arange(101.0)
+    share = 60.5 / 101  # of resamples below an estimate of 60, ties counted half
+    moved = 2 * stats.norm.ppf(share)
+    assert bca(values, 60.0, 0.0, 0.0) == pytest.approx(100 * stats.norm.cdf(moved))
+    assert bca(values, 60.0, None, 0.0) == 50.0
+    half = moved / 2
+    wanted = 100 * stats.norm.cdf(half + (half + 1) / (1 - 0.1 * (half + 1)))
+    assert bca(values, 60.0, 0.1, 1.0) == pytest.approx(wanted)
+
+
 def test_acceleration_of_many_samples_comes_from_groups() -> None:
     values = np.random.default_rng(0).exponential(size=3000)
     found = resample(lambda i: float(values[i].mean()), 3000)
@@ -77,4 +88,5 @@ def test_classes_keep_a_metric_defined() -> None:
 
 
 def test_pseudo_values_of_a_mean_are_its_values() -> None:
-    np.testing.assert_allclose(pseudo_values(mean, 60, np.array([0, 7])), SKEWED[[0, 7]])
+    np.testing.assert_allclose(pseudo_values(mean, 60, np.array([[0], [7]])), SKEWED[[0, 7]])
+    np.testing.assert_allclose(pseudo_values(mean, 60, [np.array([0, 7, 9])]), SKEWED[[0, 7, 9]].mean())

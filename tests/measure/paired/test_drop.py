@@ -74,6 +74,22 @@ def test_what_is_no_mean_of_samples_is_not_taken_for_one() -> None:
     assert per_sample(resolve_metric("auc"), quantized, [label % 2 for label in labels]) is None
 
 
+def test_halves_tell_a_mean_over_classes_from_one_over_samples() -> None:
+    labels = [0, 1] * 30  # as many of each, in the first eight too: both means are the same
+    outputs: Answers = [[np.eye(2)[[0]]] for _ in labels]
+    assert balanced(outputs, labels) == accuracy(outputs, labels) == 0.5
+    assert per_sample(resolve_metric(balanced), outputs, labels) is None
+
+
+def test_positions_of_a_sample_count_together() -> None:
+    metric = resolve_metric("agreement")
+    assert metric.each is not None
+    rows = metric.each([[np.eye(3)]], [[np.eye(3)[[0, 1, 1]]]])
+    assert rows is not None and rows.tolist() == [1.0, 1.0, 0.0]
+    positions = metric.each([[np.eye(3)[None]]], [[np.eye(3)[None, [0, 1, 1]]]])
+    assert positions is not None and positions.tolist() == [[2.0, 3.0]]
+
+
 def test_batches_of_other_sizes_are_no_mean_of_samples() -> None:
     def rows(outputs: Any, labels: Any) -> float:
         right = [first.argmax(-1) == label for (first, *_), label in zip(outputs, labels, strict=True)]
@@ -139,16 +155,37 @@ def test_nothing_changed_still_leaves_a_bound() -> None:
     assert unknown.upper == math.inf and unknown.to_dict()["upper"] is None
 
 
+def test_scores_that_keep_their_order_change_nothing() -> None:
+    _, real, labels = classifier(60)
+    wanted = [label % 2 for label in labels]
+    drop = paired_drop(resolve_metric("auc"), [[3 * first] for first, *_ in real], real, wanted)
+    assert drop.drop == 0 and drop.changed == 0 and drop.upper > 1 - 0.05 ** (1 / 60)
+
+
 def test_few_changes_are_bounded_by_what_they_cost() -> None:
     values: Answers = [[np.array([1.0])] for _ in range(200)]
     changed = [list(o) for o in values]
     changed[3], changed[8] = [np.array([0.2])], [np.array([0.9])]
     drop = paired_drop(resolve_metric(lambda o, _: [first[0] for first, *_ in o]), changed, values, [0] * 200)
-    # 2 of 200: at most 3.113 % change with 95 % confidence (Clopper and Pearson), and the dearest cost 0.8
+    # 2 of 200: at most 3.113 % change with 95 % confidence (Clopper and Pearson); the dearest cost 0.8, which is the spread
     assert drop.changed == 2 and drop.upper == pytest.approx(0.03113 * 0.8, rel=1e-3)
+    values[100], changed[100] = [np.array([5.0])], [np.array([5.0])]
+    wide = paired_drop(resolve_metric(lambda o, _: [first[0] for first, *_ in o]), changed, values, [0] * 200)
+    assert wide.upper == pytest.approx(0.03113 * (2 * 0.8 + 4.8) / 3, rel=1e-3)  # values from 0.2 to 5 were seen
 
 
 def test_lower_may_be_better() -> None:
+    quantized, right, labels = classifier(60)
+
+    def errors(outputs: Any, labels: Any) -> NDArray[Any]:
+        return np.asarray(~hits(outputs, labels), float)
+
+    errors.higher_is_better = False  # type: ignore[attr-defined]
+    found = paired_drop(resolve_metric(errors), quantized, right, labels)
+    wanted = paired_drop(resolve_metric("top1"), quantized, right, labels)
+    assert (found.drop, found.lower, found.flips_worse) == pytest.approx(
+        (wanted.drop, wanted.lower, wanted.flips_worse)
+    )
     outputs, real = [[np.array([float(i % 3)])] for i in range(30)], [[np.array([0.5 * (i % 3)])] for i in range(30)]
     assert paired_drop(resolve_metric("rmse"), outputs, real, [0.0] * 30).lower > 0
     assert paired_drop(resolve_metric("rmse"), real, outputs, [0.0] * 30).upper < 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fewbit.measure.metrics import resolve_metric
-from fewbit.measure.paired import hopeless, paired_drop, unit_losses
+from fewbit.measure.paired import hopeless, unit_losses
 from fewbit.measure.paired.hopeless import spent
 
 LOOKS = (50, 100, 200, 400, 700, 1000)
@@ -14,7 +14,7 @@ LOOKS = (50, 100, 200, 400, 700, 1000)
 
 def stops_at(losses: np.ndarray, limit: float) -> int | None:
     for before, seen in zip((0, *LOOKS), LOOKS, strict=False):
-        if hopeless(losses[:seen], limit, planned=LOOKS[-1], before=before):
+        if hopeless(losses[:seen], limit, planned=LOOKS[-1], seen=seen, before=before):
             return seen
     return None
 
@@ -55,10 +55,23 @@ def test_the_risk_is_spent_once() -> None:
     parts = np.diff([spent(s, 0.01) for s in shares])
     assert parts.sum() == pytest.approx(0.01) and (parts > 0).all()
     losses = np.r_[np.ones(60), np.zeros(40)]
-    assert hopeless(losses, 0.01, planned=200)
-    assert not hopeless(losses, 0.01, planned=200, before=100)  # nothing is left for a second look at the same samples
-    assert not hopeless(np.zeros(100), 0.0, planned=100)
-    assert not hopeless(np.full(10, 0.5), 0.0, planned=100)  # too few to tell
+    assert hopeless(losses, 0.01, planned=200, seen=100)
+    assert not hopeless(
+        losses, 0.01, planned=200, seen=100, before=100
+    )  # nothing is left for a second look at the same samples
+    assert not hopeless(np.zeros(100), 0.0, planned=100, seen=100)
+    assert not hopeless(np.full(10, 0.5), 0.0, planned=100, seen=100)  # too few to tell
+
+
+def test_groups_are_judged_as_the_samples_they_hold() -> None:
+    random = np.random.default_rng(0)
+    labels = [int(i) for i in random.integers(0, 2, 400)]
+    real = [[np.array([label + 0.3 * random.standard_normal()])] for label in labels]
+    broken = [[first + 3 * random.standard_normal(1)] for first, *_ in real]
+    same = [[first + 0.01 * random.standard_normal(1)] for first, *_ in real]
+    metric = resolve_metric("auc")
+    assert hopeless(unit_losses(metric, broken, real, labels), 0.02, planned=4000, seen=400)
+    assert not hopeless(unit_losses(metric, same, real, labels), 0.02, planned=4000, seen=400)
 
 
 def test_losses_of_samples() -> None:
@@ -69,8 +82,9 @@ def test_losses_of_samples() -> None:
     for name in ("auc", "rmse", "spearman"):
         metric = resolve_metric(name)
         losses = unit_losses(metric, quantized, real, labels)
-        assert losses.shape == (150,)
-        assert losses.mean() == pytest.approx(paired_drop(metric, quantized, real, labels).drop, abs=2e-3)
+        lost = metric(real, labels) - metric(quantized, labels)
+        assert losses.shape == (50,)
+        assert losses.mean() == pytest.approx(lost if metric.higher_is_better else -lost, abs=2e-3)
     scores = [[np.array([[1 - first[0], first[0]]])] for first, *_ in quantized]
     right = [[np.array([[1.0 - label, float(label)]])] for label in labels]
     found = unit_losses(resolve_metric("top1"), scores, right, labels)

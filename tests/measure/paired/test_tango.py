@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import multinomial
 
-from fewbit.measure.paired.tango import mcnemar, score, score_bound, share_bound, upper_bound
+from fewbit.measure.paired.tango import lower_bound, mcnemar, score, score_bound, share_bound, upper_bound
 
 
 def interval(worse: int, better: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -42,6 +42,7 @@ def test_no_change_bounds_the_drop_by_the_rule_of_three() -> None:
     assert upper_bound(0, 0, 1000, 0.95) == pytest.approx(3 / 1000, rel=5e-3)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 200), st.floats(0.6, 0.999))
 def test_the_bound_is_where_the_score_is_z(worse: int, better: int, rest: int, confidence: float) -> None:
     from scipy.special import ndtri
@@ -54,6 +55,7 @@ def test_the_bound_is_where_the_score_is_z(worse: int, better: int, rest: int, c
     assert score(bound, worse, better, count) == pytest.approx(-ndtri(confidence), abs=1e-4)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 200))
 def test_more_confidence_and_more_losses_move_the_bound_up(worse: int, better: int, rest: int) -> None:
     count = worse + better + rest
@@ -99,6 +101,26 @@ def test_a_drop_at_the_limit_passes_one_time_of_twenty_at_most(count: int, limit
         if chance > 1e-9 and upper_bound(b, c, count, 0.95) <= limit
     )
     assert passes < 0.055
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "p_better"), [(100, 0.0311, 0.0052), (200, 0.0152, 0.0032), (1000, 0.003, 0.0004)]
+)
+def test_a_drop_at_the_limit_seldom_fails(count: int, limit: float, p_better: float) -> None:
+    """Where Tango's bound alone fails 9 to 10 %."""
+    rates = []
+    for bound in (lower_bound, lambda b, c, n, confidence: -score_bound(c, b, n, confidence)):
+        likely = [o for o in outcomes(count, limit + p_better, p_better) if o[2] > 1e-9]
+        rates.append(sum(chance for b, c, chance in likely if bound(b, c, count, 0.95) >= limit))
+    assert rates[0] < 0.05 and 0.088 < rates[1] < 0.1
+
+
+@settings(deadline=None)
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 200), st.floats(0.6, 0.999))
+def test_the_lower_bound_is_that_of_tango_or_less(worse: int, better: int, rest: int, confidence: float) -> None:
+    count = max(worse + better + rest, 2)
+    bound, plain = lower_bound(worse, better, count, confidence), -score_bound(better, worse, count, confidence)
+    assert bound <= plain and (bound == plain or bound > 0)
 
 
 def test_exact_tests() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fewbit.measure.metrics import resolve_metric
 from fewbit.measure.paired import Drop, judge, paired_drop
-from fewbit.measure.paired.tango import score_bound, upper_bound
+from fewbit.measure.paired.tango import lower_bound, upper_bound
 
 
 def answers(worse: int, better: int, count: int) -> Drop:
@@ -48,7 +48,7 @@ def test_words() -> None:
         "the limit is 3 points"
     )
     assert judge(drop, 0.005).sentence() == (
-        "fail: top1 is 1.5 points worse on 1000 samples, and with 95 % confidence at least 0.72 points worse; "
+        "fail: top1 is 1.5 points worse on 1000 samples, and with 95 % confidence at least 0.711 points worse; "
         "the limit is 0.5 points"
     )
     assert judge(answers(0, 0, 50), 0.001).sentence() == (
@@ -75,7 +75,7 @@ def test_the_needed_samples_would_decide(worse: int, better: int, limit: float) 
     for n, decides in ((needed, True), (needed - 2, False)):
         b, c = worse * n / 1000, better * n / 1000
         passes = upper_bound(b, c, n, 0.95) <= limit
-        fails = -score_bound(c, b, n, 0.95) > limit
+        fails = lower_bound(b, c, n, 0.95) > limit
         assert (passes or fails) is decides
 
 

@@ -40,7 +40,7 @@ def resolve_metric(metric: str | Metric | Callable[..., Any]) -> Metric:
     """A metric by its name, as FILE.py:NAME or FILE.py:NAME("literal"), or from a callable.
 
     A callable takes (outputs, labels) and gives a number, or one number a sample (their mean is the metric). It may have
-    the attribute `higher_is_better`, as may the object whose method it is.
+    the attribute `higher_is_better`, or be a method of an object that has it.
 
     Raises:
         RecipeError: unknown name; the message lists them.
@@ -86,6 +86,6 @@ def _user_metric(function: Callable[..., Any], name: str) -> Metric:
         value = call(outputs, labels)
         return value if value.shape == (len(outputs),) else None
 
-    owner = getattr(function, "__self__", None)  # of a bound method
+    owner = getattr(function, "__self__", None)  # of a method, whose object may say it
     higher = getattr(function, "higher_is_better", getattr(owner, "higher_is_better", True))
     return Metric(name, compute, higher_is_better=bool(higher), each=each)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -136,8 +136,13 @@ def _acceleration(statistic: Statistic, order: Indices) -> float | None:
     return float((u**3).sum()) / (6 * spread) if spread else 0.0
 
 
-def pseudo_values(statistic: Statistic, count: int, units: Indices) -> NDArray[np.float64]:
-    """n·θ − (n − 1)·θ without unit i, for the units asked for (Tukey 1958): what each contributes. Of a mean, its values."""
+def pseudo_values(statistic: Statistic, count: int, groups: Iterable[Indices]) -> NDArray[np.float64]:
+    """What each of n groups of equal size contributes: n·θ − (n − 1)·θ without the group (Tukey 1958), n = count / its size.
+    Of a mean, the mean of the group."""
     everything = np.arange(count)
     whole = statistic(everything)
-    return np.array([count * whole - (count - 1) * statistic(np.delete(everything, [i])) for i in units])
+    values = []
+    for group in groups:
+        n = count / len(group)
+        values.append(n * whole - (n - 1) * statistic(np.delete(everything, group)))
+    return np.array(values)

@@ -15,7 +15,7 @@ from fewbit.measure.classes import classes_of
 from fewbit.measure.compare import finite_or_none
 from fewbit.measure.metrics.metric import Labels, Metric, Outputs
 from fewbit.measure.paired.bootstrap import Resampled, pseudo_values, resample
-from fewbit.measure.paired.tango import mcnemar, score_bound, share_bound, upper_bound
+from fewbit.measure.paired.tango import lower_bound, mcnemar, score_bound, share_bound, upper_bound
 from fewbit.measure.paired.units import PairedParts, paired_parts
 
 RARE = 10
@@ -130,7 +130,7 @@ def _right_or_wrong(
         (worse - better) / count,
         -score_bound(better, worse, count, both),
         score_bound(worse, better, count, both),
-        -score_bound(better, worse, count, confidence),
+        lower_bound(worse, better, count, confidence),
         upper_bound(worse, better, count, confidence),
         confidence,
         count,
@@ -176,16 +176,21 @@ def _resampled(
 
 
 def _cost(metric: Metric, sign: float, pair: PairedParts, changed: int) -> float:
-    """What a changed unit costs: as much as the dearest that was seen; without any, as the best of the float model less its
-    worst, a whole unit at least where the metric is a share. Infinite where that tells nothing."""
+    """What a change costs, where c of them were seen: the next is dearer than all of them with a chance of 1 / (c + 1), as
+    their order tells nothing, and then costs as much as the best unit less the worst: (c · dearest + spread) / (c + 1).
+
+    The spread is that of the values seen, one at least where the metric is a share; infinite where it tells nothing.
+    """
+    dearest = 0.0
     if changed:
-        values = pseudo_values(lambda i: sign * (pair.floating(i) - pair.quantized(i)), pair.units, pair.changed)
-        return float(np.nanmax(np.abs(values)))
+        values = pseudo_values(
+            lambda i: sign * (pair.floating(i) - pair.quantized(i)), pair.units, pair.changed[:, None]
+        )
+        dearest = float(np.nanmax(np.abs(values)))
     if pair.parts is not None and pair.parts[1].ndim == 1:
-        values = pair.parts[1]
+        values = np.concatenate(pair.parts)
     else:
         units = np.unique(np.linspace(0, pair.units - 1, min(pair.units, PROBED)).astype(np.intp))
-        values = pseudo_values(pair.floating, pair.units, units)
-    spread = float(np.nanmax(values) - np.nanmin(values))
-    least = 1.0 if metric.points else 0.0
-    return max(spread, least) or math.inf
+        values = pseudo_values(pair.floating, pair.units, units[:, None])
+    spread = max(float(np.nanmax(values) - np.nanmin(values)), dearest, 1.0 if metric.points else 0.0)
+    return (changed * dearest + (spread or math.inf)) / (changed + 1)

@@ -17,19 +17,25 @@ LEAST = 30
 """Units below which the mean of values that are not right or wrong is not judged: the usual bound of normal theory."""
 
 
+GROUPS = 50
+"""Of units, where the metric must be scored without them: Student's t of 49 degrees of freedom is near the normal."""
+
+
 def unit_losses(
     metric: Metric, outputs: Sequence[Outputs], reference: Sequence[Outputs], labels: Labels
 ) -> NDArray[np.float64]:
-    """How much worse each unit is, [units], positive is worse; their mean is the drop.
+    """How much worse each unit is, positive is worse; their mean is the drop. [units], and of a metric that is no mean
+    [groups].
 
-    Of a metric that is no mean: pseudo-values of the jackknife (Tukey 1958), whose mean is nearly the drop; units without
-    which the metric is not defined count as the mean.
+    Such a metric is scored without each of up to fifty groups of units; the pseudo-values of the jackknife (Tukey 1958)
+    have the drop as their mean, nearly. Groups without which it is not defined count as the mean.
     """
     sign = 1.0 if metric.higher_is_better else -1.0
     pair = paired_parts(metric, outputs, reference, reference if metric.against == "baseline" else labels)
     if pair.parts is not None and pair.parts[0].ndim == 1:
         return np.asarray(sign * (pair.parts[1] - pair.parts[0]))
-    values = pseudo_values(lambda i: sign * (pair.floating(i) - pair.quantized(i)), pair.units, np.arange(pair.units))
+    groups = [np.arange(start, pair.units, GROUPS) for start in range(min(GROUPS, pair.units))]
+    values = pseudo_values(lambda i: sign * (pair.floating(i) - pair.quantized(i)), pair.units, groups)
     known = ~np.isnan(values)
     return np.where(known, values, values[known].mean() if known.any() else 0.0)
 
@@ -40,7 +46,9 @@ def spent(share: float, risk: float) -> float:
     return risk * math.log1p((math.e - 1) * min(share, 1.0))
 
 
-def hopeless(losses: NDArray[np.float64], limit: float, *, planned: int, before: int = 0, risk: float = 0.01) -> bool:
+def hopeless(
+    losses: NDArray[np.float64], limit: float, *, planned: int, seen: int, before: int = 0, risk: float = 0.01
+) -> bool:
     """Whether a candidate would fail: the lower bound of its drop, of the units so far, lies above the limit.
 
     A candidate whose drop is the limit or less is stopped with a chance of at most `risk` over all looks: each look takes
@@ -50,14 +58,14 @@ def hopeless(losses: NDArray[np.float64], limit: float, *, planned: int, before:
     improvements that were not seen yet make t too large.
 
     Args:
-        losses: of the units so far, [units] (`unit_losses`), in random order: classes one after another mislead.
+        losses: of the samples so far (`unit_losses`), in random order: classes one after another mislead.
         limit: of the drop, in the metric's own unit.
-        planned: units in all. before: units at the look before this one, 0 at the first.
+        planned, seen, before: samples in all, so far, and at the look before this one, 0 at the first.
     """
     from scipy.stats import t
 
     count = len(losses)
-    level = spent(count / planned, risk) - spent(before / planned, risk)
+    level = spent(seen / planned, risk) - spent(before / planned, risk)
     if level <= 0 or count < 2 or losses.mean() <= limit:
         return False
     if bool(np.isin(losses, (-1.0, 0.0, 1.0)).all()):

@@ -20,14 +20,19 @@ def score(difference: float, worse: float, better: float, count: float) -> float
             samples would tell is asked with multiples of what was seen.
         count: all pairs (n).
     """
-    linear = -worse - better + (2 * count - worse + better) * difference
-    constant = -better * difference * (1 - difference)
-    q = (math.sqrt(max(linear * linear - 8 * count * constant, 0.0)) - linear) / (4 * count)
-    variance = count * (2 * q + difference * (1 - difference))
+    _, variance = _supposed(difference, worse, better, count)
     distance = worse - better - count * difference
     if distance == 0:
         return 0.0
     return distance / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, distance)
+
+
+def _supposed(difference: float, worse: float, better: float, count: float) -> tuple[float, float]:
+    """The likeliest share of c under a supposed difference, and the variance of b − c."""
+    linear = -worse - better + (2 * count - worse + better) * difference
+    constant = -better * difference * (1 - difference)
+    q = (math.sqrt(max(linear * linear - 8 * count * constant, 0.0)) - linear) / (4 * count)
+    return q, count * (2 * q + difference * (1 - difference))
 
 
 def score_bound(worse: float, better: float, count: float, confidence: float) -> float:
@@ -45,11 +50,33 @@ def score_bound(worse: float, better: float, count: float, confidence: float) ->
 def upper_bound(worse: float, better: float, count: float, confidence: float) -> float:
     """The bound that verdicts use: Tango's, and where no answer got better, not below the exact one of a share.
 
-    With c = 0 Tango's bound is that of Wilson, which one of 15 times lies below a true share of 2.7 / n; the exact bound of
+    With c = 0 Tango's bound is that of Wilson, which lies below a true share of 2.7 / n one of 15 times; the exact bound of
     Clopper and Pearson (1934) does so at most one of 20 times. Without any change it is the rule of three: about 3 / n.
     """
     bound = score_bound(worse, better, count, confidence)
     return bound if better else max(bound, share_bound(worse, count, confidence))
+
+
+def lower_bound(worse: float, better: float, count: float, confidence: float) -> float:
+    """The bound that verdicts use: Tango's, lowered by the skewness of b − c where that lies to its disadvantage.
+
+    The score T becomes T − γ(T² − 1) / 6, with γ the skewness under Δ (Cornish and Fisher; of shares: Gart and Nam 1990). A
+    few losses by chance make Tango's bound lie above the truth up to 9.8 times of 100 at 95 %, and this one up to 6.7 times.
+    """
+    from scipy.optimize import brentq
+    from scipy.special import ndtri
+
+    bound, z = -score_bound(better, worse, count, confidence), float(ndtri(confidence))
+
+    def excess(difference: float) -> float:
+        q, variance = _supposed(difference, worse, better, count)
+        third = count * difference * (1 - 3 * (2 * q + difference) + 2 * difference**2)
+        seen = score(difference, worse, better, count)
+        return float(seen - third / variance**1.5 * (seen * seen - 1) / 6 - z)
+
+    if not 0 < bound < 1 or excess(bound) >= 0:
+        return bound
+    return float(brentq(excess, 0.0, bound))  # without a difference there is no skewness: the score exceeds z there
 
 
 def share_bound(hits: float, count: float, confidence: float) -> float:

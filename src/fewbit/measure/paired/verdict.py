@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fewbit.measure.paired.drop import Drop
-from fewbit.measure.paired.tango import score_bound, upper_bound
+from fewbit.measure.paired.tango import lower_bound, upper_bound
 
 MOST = 1e12
 """Samples beyond which the question is given up."""
@@ -90,7 +90,7 @@ def _needed_flips(worse: int, better: int, count: int, confidence: float, limit:
         b, c = worse * n / count, better * n / count
         if (worse - better) / count < limit:
             return upper_bound(b, c, n, confidence) <= limit
-        return -score_bound(c, b, n, confidence) > limit
+        return lower_bound(b, c, n, confidence) > limit
 
     low, high = float(count), 2.0 * count
     while not decides(high):
