@@ -203,7 +203,8 @@ class Search:
         return self._train(refused) or bool(candidates)
 
     def _train(self, refused: Entry) -> bool:
-        """Train a candidate that nothing cheaper could repair, where that is possible and short enough; whether it was done."""
+        """Train a candidate that nothing cheaper could repair, where that is possible and short enough; whether it was
+        done."""
         if self._better_was_refused() is None or "tune" in refused.candidate.options:
             return False
         found, base = self.found, refused.candidate.recipe
@@ -217,7 +218,8 @@ class Search:
         most = _MOST_TRAINING if left == float("inf") else left / 2
         if milliseconds is None or expected > most:
             found.advice.append(
-                f"{refused.id} loses too much: `fewbit tune` may give it its accuracy back, and takes about {expected / 60:.0f} "
+                f"{refused.id} loses too much: `fewbit tune` may give it its accuracy back, and takes about {expected / "
+                f"60:.0f} "
                 "minutes on this machine; a longer --budget lets the search try it"
             )
             return False

@@ -164,8 +164,7 @@ def score(
         if part == "search" and len(given) < len(real):
             outputs, labels = map(list, zip(*given.values(), strict=True))
             losses = unit_losses(metric, outputs, [real[i] for i in given], labels)
-            planned = round(len(losses) * len(real) / len(given))
-            stopped = hopeless(losses, limit, planned=planned, before=before)
+            stopped = hopeless(losses, limit, planned=len(real), seen=len(given), before=before)
             if stopped:
                 break
     order = sorted(given)
