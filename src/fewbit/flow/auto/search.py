@@ -218,9 +218,8 @@ class Search:
         most = _MOST_TRAINING if left == float("inf") else left / 2
         if milliseconds is None or expected > most:
             found.advice.append(
-                f"{refused.id} loses too much: `fewbit tune` may give it its accuracy back, and takes about {expected / "
-                f"60:.0f} "
-                "minutes on this machine; a longer --budget lets the search try it"
+                f"{refused.id} loses too much: `fewbit tune` may give it its accuracy back, in about {expected / 60:.0f} minutes "
+                "on this machine; a longer --budget lets the search try it"
             )
             return False
         self._try([trained(refused.candidate)])
