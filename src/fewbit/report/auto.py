@@ -45,7 +45,7 @@ def _candidates(document: Document) -> Table:
         "size",
         "speed",
         *(["energy"] if energy else []),
-        Text(metric.name or "metric"),
+        "metric",
         "change",
         "interval",
     ]
@@ -79,7 +79,8 @@ def _candidates(document: Document) -> Table:
 
 def _facts(document: Document) -> Table:
     facts = Table.grid(padding=(0, 2))
-    verdict, points = document.verdict, document.metric.points
+    verdict, metric = document.verdict, document.metric
+    points = metric.points
     if verdict is not None and verdict.drop is not None:
         bounds = _interval(verdict.low, verdict.high, document)
         sure = "" if verdict.confidence is None else f"{verdict.confidence:.0%} "
@@ -90,6 +91,8 @@ def _facts(document: Document) -> Table:
         flips = verdict.flips
         counts = [f"{n} {what}" for n, what in ((flips.worse, "worse"), (flips.better, "better")) if n is not None]
         facts.add_row("answers changed", ", ".join([percent(flips.changed), *counts]))
+    if metric.name:
+        facts.add_row("metric", Text(f"{metric.name}; in the table on the samples for the search"))
     if document.target or document.runtime:
         where = " on ".join(filter(None, (document.runtime, document.cpu)))
         facts.add_row("for", Text(", ".join(filter(None, (document.target, where)))))

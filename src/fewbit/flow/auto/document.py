@@ -29,7 +29,7 @@ def document(header: Header, setup: Setup, options: Options, found: Found, secon
     metric = setup.resolved_metric()
     chosen, twin = found.chosen, found.twin
     timed = next((e.measured for e in found.entries if e.measured is not None), None)
-    base = found.baseline.get("certification")
+    base = found.baseline.get("search")  # what candidates are compared with; the verdict has its own
     return {
         "schema_version": SCHEMA_VERSION,
         "fewbit": header.version,
@@ -121,11 +121,24 @@ def _verdict(found: Found) -> dict[str, Any] | None:
         sentence = "Leave it in float: no candidate that keeps to the limits is better than the model as it is."
         return _whole({"kind": "pass", "sentence": sentence, "baseline": value, "value": value, "drop": 0.0})
     if found.verdict is not None:
-        return _whole({**found.verdict, **_behaviour(found.verdict)})
+        sentence = f"{_headline(found)}{found.verdict.get('sentence') or ''}"
+        return _whole({**found.verdict, "sentence": sentence, **_behaviour(found.verdict)})
     if found.stage != "done":
         return None
     why = "the time was up" if found.out_of_time else "no candidate keeps to the limits"
     return _whole({"kind": "none", "sentence": f"Not certified: {why}."})
+
+
+def _headline(found: Found) -> str:
+    """What was gained, before what it costs."""
+    chosen, twin = found.chosen, found.twin
+    if chosen is None or chosen.built is None or twin is None:
+        return ""
+    smaller = 1 - chosen.bytes / twin.finished.result["bytes"]
+    gained = [f"{smaller:.0%} smaller than float" if smaller >= 0 else f"{-smaller:.0%} larger than float"]
+    if chosen.speed_up is not None:
+        gained.append(f"{chosen.speed_up:.2f} times as fast")
+    return f"{chosen.id} is {' and '.join(gained)}: "
 
 
 def _behaviour(verdict: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,4 +194,6 @@ def _whole(known: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_work(layers: Any, found: Found) -> list[dict[str, Any]]:
     work = {} if found.twin is None else found.twin.finished.result["work"]
-    return [{**layer, "work": work.get(layer["name"]), "sqnr_db": None} for layer in layers]
+    return [
+        {**layer, "work": work.get(layer["name"]), "sqnr_db": found.layer_sqnr.get(layer["name"])} for layer in layers
+    ]

@@ -20,6 +20,7 @@ from fewbit.flow.auto.entries import FLOAT, Entry, acceptable, preferred
 from fewbit.flow.auto.mixed import FORMATS, mixed_candidates
 from fewbit.flow.auto.session import Answer, Ask, OutOfTimeError, Session
 from fewbit.flow.auto.setup import Part, Setup, Splits
+from fewbit.flow.auto.work import PLAN
 from fewbit.measure.energy import SOURCE, estimated
 from fewbit.search.ladder import Candidate, ladder
 from fewbit.search.limits import Limits, MaxDrop, Objective, max_drop
@@ -70,6 +71,7 @@ class Found:
     drop: MaxDrop | None = None
     chosen: Entry | None = None
     verdict: dict[str, Any] | None = None
+    layer_sqnr: dict[str, float | None] = field(default_factory=dict)
     evaluated: int = 0
     out_of_time: bool = False
 
@@ -114,6 +116,7 @@ class Search:
         self.session.deadline = deadline
         try:
             self._certify()
+            self._look_at_layers()
         except OutOfTimeError:
             found.out_of_time = True
         self._advise()
@@ -218,8 +221,8 @@ class Search:
         most = _MOST_TRAINING if left == float("inf") else left / 2
         if milliseconds is None or expected > most:
             found.advice.append(
-                f"{refused.id} loses too much: `fewbit tune` may give it its accuracy back, in about {expected / 60:.0f} minutes "
-                "on this machine; a longer --budget lets the search try it"
+                f"{refused.id} loses too much: `fewbit tune` may give it its accuracy back, in about {expected / 60:.0f} "
+                "minutes on this machine; a longer --budget lets the search try it"
             )
             return False
         self._try([trained(refused.candidate)])
@@ -396,6 +399,20 @@ class Search:
         if told["kind"] == "fail":
             entry.reason = "on the samples for certification it exceeds the drop beyond doubt"
         return dict(entry.certified)
+
+    def _look_at_layers(self) -> None:
+        """Find how much noise each layer of the chosen model brings."""
+        chosen = self.found.chosen
+        if chosen is None or chosen.id == FLOAT:
+            return
+        self._tell(f"looking at the layers of {chosen.id}")
+        arguments = {"splits": self.found.splits, "plan": f"{chosen.files}/{PLAN}"}
+        asked = {"candidate": chosen.candidate.asked()}
+        answer = self.session.one(self._ask("layer_noise", chosen.id, asked, arguments))
+        if answer.ok:
+            self.found.layer_sqnr = dict(answer.finished.result["sqnr_db"])
+        else:
+            self.found.notes.append(f"the noise of layers is not known: {answer.finished.result['reason']}")
 
     def _advise(self) -> None:
         """What the user should know beside the figures."""

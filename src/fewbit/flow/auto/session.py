@@ -14,7 +14,7 @@ from fewbit.search.executor import Executor, Outcome, Task
 from fewbit.search.store import Finished, Store, work_key
 
 _OWN_FILES = ("task", "log", "result.json", "result.tmp")
-_PLACES = {"sensitivity": "fewbit.flow.auto.sensitivity"}
+_PLACES = {"sensitivity": "fewbit.flow.auto.sensitivity", "layer_noise": "fewbit.flow.auto.layer_noise"}
 _WORK = "fewbit.flow.auto.work"
 
 
@@ -26,10 +26,8 @@ class OutOfTimeError(Exception):
 class Ask:
     """Work to look up or to do.
 
-    kind: a function of `fewbit.flow.auto.work`, or `sensitivity`. asked: plain data, all that it depends on beside the
-    setup. arguments: what
-    the
-    function is called with. label: for people.
+    kind: a function of `fewbit.flow.auto.work`, or one that has a module of its own name. label: for people. asked: plain data,
+    all that it depends on beside the setup. arguments: what the function is called with.
     """
 
     kind: str

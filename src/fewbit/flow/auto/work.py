@@ -26,6 +26,7 @@ from fewbit.flow.repair import products
 from fewbit.flow.tune import tune
 from fewbit.flow.verification import details_for
 from fewbit.formats.litert.kinds import is_litert
+from fewbit.graph.hub import Hub
 from fewbit.graph.load import load
 from fewbit.measure.behaviour import behaviour
 from fewbit.measure.energy import Meter
@@ -45,7 +46,7 @@ Stored = list[Outputs]
 
 def survey(setup: Setup, folder: Path, progress: Progress) -> dict[str, Any]:
     """Look at all samples once, and say which serve for what."""
-    hub = _hub(setup)
+    hub = graph_of(setup)
     divided = divide(setup, hub_inputs(hub), progress)
     return {"splits": divided.splits.to_dict(), "notes": list(divided.notes)}
 
@@ -54,9 +55,9 @@ def float_twin(setup: Setup, splits: Splits, folder: Path, progress: Progress) -
     """The float model as a file of the target's format, which candidates are timed beside."""
     target = target_for(setup.target)
     format = format_of(target)
-    hub = _hub(setup)
+    hub = graph_of(setup)
     path = folder / f"{FLOAT}{format.suffix}"
-    source = _calibration(setup, splits, hub)
+    source = calibration_samples(setup, splits, hub)
     details = details_for(
         format, hub, _no_plan(hub, setup), source, setup.model, keep_names=False, signature=setup.signature
     )
@@ -176,7 +177,7 @@ def score(
         "drop": drop.to_dict(),
         "kind": verdict.kind,
         "needed": verdict.needed,
-        "sentence": verdict.sentence(),
+        "sentence": verdict.sentence().partition(": ")[2],
         "stopped": stopped,
         "behaviour": _behaviour(metric, drop.baseline, outputs, reference, labels),
         "seconds": time.perf_counter() - started,
@@ -246,17 +247,19 @@ def load_outputs(path: Path) -> Stored:
     return outputs
 
 
-def _hub(setup: Setup) -> Any:
+def graph_of(setup: Setup) -> Hub:
+    """The float model as a graph."""
     from fewbit.flow.opening import load as load_any
 
     return load_any(setup.model, signature=setup.signature) if is_litert(setup.model) else load(setup.model)
 
 
-def _no_plan(hub: Any, setup: Setup) -> Plan:
+def _no_plan(hub: Hub, setup: Setup) -> Plan:
     return Plan(hub.fingerprint(), setup.target, "float", {}, {})
 
 
-def _calibration(setup: Setup, splits: Splits, hub: Any) -> DataSource:
+def calibration_samples(setup: Setup, splits: Splits, hub: Hub) -> DataSource:
+    """The samples for calibration, in the layout of the graph."""
     source, _ = samples_in_layout(
         splits.selected(setup, "calibration"),
         hub_inputs(hub),

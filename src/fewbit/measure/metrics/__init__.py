@@ -67,9 +67,8 @@ def resolve_metric(metric: str | Metric | Callable[..., Any]) -> Metric:
 
 
 def _short(text: str) -> str:
-    """FILE.py:NAME without the folder of the file."""
-    file, colon, name = text.partition(".py:")
-    return f"{file.replace(chr(92), '/').rsplit('/', 1)[-1]}{colon}{name}"
+    """FILE.py:NAME without the file."""
+    return text.partition(".py:")[2] or text
 
 
 def _user_metric(function: Callable[..., Any], name: str) -> Metric:
