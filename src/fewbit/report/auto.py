@@ -16,6 +16,8 @@ _STYLES = {"pass": "bold green", "fail": "bold red", "undecided": "bold yellow",
 _NAME = 14  # letters of a candidate's name on a line, however narrow the terminal
 _ROWS = {"chosen": "bold", "over": "red", "failed": "red", "stopped": "dim", "skipped": "dim"}
 
+_SHORT = 10  # characters of a name that heads a column of figures
+
 
 def render(data: dict[str, Any]) -> RenderableType:
     """The verdict in one sentence, float beside the chosen form, every candidate, and what the user should know.
@@ -45,7 +47,7 @@ def _candidates(document: Document) -> Table:
         "size",
         "speed",
         *(["energy"] if energy else []),
-        "metric",
+        Text(metric.name if 0 < len(metric.name) <= _SHORT else "metric"),
         "change",
         "interval",
     ]

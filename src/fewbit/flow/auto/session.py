@@ -26,8 +26,8 @@ class OutOfTimeError(Exception):
 class Ask:
     """Work to look up or to do.
 
-    kind: a function of `fewbit.flow.auto.work`, or one that has a module of its own name. label: for people. asked: plain data,
-    all that it depends on beside the setup. arguments: what the function is called with.
+    kind: a function of `fewbit.flow.auto.work`, or one with a module of its own name. label: for people. asked: plain
+    data, all that it depends on beside the setup. arguments: what the function is called with.
     """
 
     kind: str

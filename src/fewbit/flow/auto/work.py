@@ -40,6 +40,7 @@ from fewbit.runtimes.table import open_model, runtime_named
 
 MODEL, PLAN, FLOAT = "model", "plan.json", "float"
 _LOOK = 0.35  # of the samples for the search, chosen at random, after which a candidate without hope is stopped
+_RESAMPLING: Mapping[Part, float] = {"search": 5.0, "certification": 40.0}  # seconds, for metrics that are no means
 _TIMING_ROUNDS = 31
 Stored = list[Outputs]
 
@@ -171,7 +172,9 @@ def score(
     order = sorted(given)
     outputs, labels = [given[i][0] for i in order], [given[i][1] for i in order]
     reference = [real[i] for i in order]
-    drop = paired_drop(metric, outputs, reference, labels, confidence=confidence, seed=setup.seed)
+    drop = paired_drop(
+        metric, outputs, reference, labels, confidence=confidence, seed=setup.seed, seconds=_RESAMPLING[part]
+    )
     verdict = judge(drop, limit)
     return {
         "drop": drop.to_dict(),
