@@ -75,7 +75,11 @@ LADDERS: Mapping[tuple[str, Objective], tuple[tuple[str, str], ...]] = MappingPr
 told."""
 
 
+def family(target: str) -> str:
+    """The target whose candidates serve for another one too: those for certain CPUs are `ort-cpu`."""
+    return "ort-cpu" if target.startswith("ort-cpu") else target
+
+
 def ladder(target: str, objective: Objective) -> list[Candidate]:
     """The uniform candidates for a target."""
-    steps = LADDERS.get((target, objective), _SPEED if objective != "size" else _SIZE)
-    return [Candidate(name, "ladder", name, why) for name, why in steps]
+    return [Candidate(name, "ladder", name, why) for name, why in LADDERS[family(target), objective]]

@@ -9,7 +9,7 @@ from typing import Any
 from fewbit.search.ladder import Candidate
 
 _BETTER = (6.0, 12.0)  # dB: half and a quarter of the noise
-_MOST = 45.0  # dB: beyond it answers do not change
+_MOST = 60.0  # dB: beyond it answers do not change
 
 
 _PASSES = 150  # over the samples, in runs of the float model: 20 epochs forward and back, and blocks before them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Literal
 
 from fewbit.search.ladder import Candidate
@@ -11,7 +12,6 @@ from fewbit.search.limits import Limits, Objective
 
 Status = Literal["waiting", "working", "measured", "stopped", "failed", "skipped"]
 FLOAT = "float"
-_ERRORS = 1.96  # standard errors between a mean and the end of its interval of 95 %
 _NO_LOSS = 0.97  # of the float model's speed: nearer to 1 is within what one machine differs from run to run
 _OTHER_KERNELS = ("integer", "dynamic", "weight_only")
 
@@ -78,19 +78,44 @@ class Entry:
         found: Mapping[str, Any] = self.scored["drop"]
         return found
 
+    @property
+    def drops(self) -> list[Mapping[str, Any]]:
+        """What the samples for the search said, and those for certification."""
+        return [self.drop, *([self.certified] if self.certified is not None and "drop" in self.certified else [])]
+
     def within(self, limits: Limits) -> str | None:
         """Which limit it breaks; None where it keeps to all."""
         return limits.broken(self.bytes, self.speed_up, self.memory)
 
 
+def expected_drop(drops: Sequence[Mapping[str, Any]], limit: float) -> float:
+    """The drop to reckon with where samples decide nothing: the mean of what they say, by their numbers, drawn towards none
+    as far
+    as it is uncertain.
+
+    Before a look at a candidate its drop is taken to be none, give or take the limit: the mean of the posterior is then the
+    estimate
+    times limit² / (limit² + its variance). Without this, one of several candidates that are equally good is refused for five
+    answers of 559 that it happened to lose. It chooses; verdicts know nothing of it.
+    """
+    total = sum(float(drop["samples"]) for drop in drops)
+    mean = sum(float(drop["drop"]) * float(drop["samples"]) for drop in drops) / total
+    variance = 0.0
+    for drop in drops:
+        if drop["low"] is None or drop["high"] is None:
+            return mean
+        error = (
+            (float(drop["high"]) - float(drop["low"])) / 2 / NormalDist().inv_cdf((1 + float(drop["confidence"])) / 2)
+        )
+        variance += (error * float(drop["samples"]) / total) ** 2
+    return mean if limit == 0.0 else mean * limit**2 / (limit**2 + variance)
+
+
 def acceptable(entry: Entry, limits: Limits, max_drop: float) -> bool:
-    """Whether it may be chosen, as far as the few samples for the search tell: its drop lies no more than a standard error
-    above
-    the limit."""
-    if entry.status != "measured" or entry.within(limits) is not None:
+    """Whether it may be chosen, as far as is known."""
+    if entry.status != "measured" or entry.refused or entry.within(limits) is not None:
         return False
-    drop, low = float(entry.drop["drop"]), entry.drop["low"]
-    return low is None or drop - (drop - float(low)) / _ERRORS <= max_drop
+    return expected_drop(entry.drops, max_drop) <= max_drop
 
 
 def gain(entry: Entry, objective: Objective) -> float:

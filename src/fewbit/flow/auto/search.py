@@ -16,13 +16,13 @@ from typing import Any
 
 from fewbit.errors import ConstraintError, DataError, RecipeError
 from fewbit.flow.auto.describe import work_of
-from fewbit.flow.auto.entries import FLOAT, Entry, acceptable, preferred
+from fewbit.flow.auto.entries import FLOAT, Entry, acceptable, expected_drop, preferred
 from fewbit.flow.auto.mixed import FORMATS, mixed_candidates
 from fewbit.flow.auto.session import Answer, Ask, OutOfTimeError, Session
 from fewbit.flow.auto.setup import Part, Setup, Splits
 from fewbit.flow.auto.work import PLAN
 from fewbit.measure.energy import SOURCE, estimated
-from fewbit.search.ladder import Candidate, ladder
+from fewbit.search.ladder import Candidate, family, ladder
 from fewbit.search.limits import Limits, MaxDrop, Objective, max_drop
 from fewbit.search.repair import repairs, trained, training_seconds
 
@@ -167,7 +167,7 @@ class Search:
 
     def _allocate(self) -> None:
         """Find the smallest mixture of formats that keeps to the drop, by bisection along the frontier of size and noise."""
-        formats = FORMATS.get((self.setup.target, self.options.objective))
+        formats = FORMATS.get((family(self.setup.target), self.options.objective))
         if formats is None:
             return
         self._tell("finding how sensitive each layer is")
@@ -321,7 +321,7 @@ class Search:
     def _good(self) -> list[Entry]:
         assert self.found.drop is not None
         value = self.found.drop.value
-        good = [e for e in self.found.entries if not e.refused and acceptable(e, self.options.limits, value)]
+        good = [e for e in self.found.entries if acceptable(e, self.options.limits, value)]
         itself = self.float_entry()
         return [*good, itself] if itself.within(self.options.limits) is None else good
 
@@ -334,7 +334,7 @@ class Search:
             "measured",
             files=str(self.found.twin.files),
             built={**self.found.twin.finished.result, "layers": [], "notes": [], "forms": {}, "sqnr_db": None},
-            scored={"drop": {"drop": 0.0, "low": 0.0, "high": 0.0, "samples": 0}, "stopped": False, "behaviour": None},
+            scored={"drop": _EXACT, "stopped": False, "behaviour": None},
             measured={"latency": whole, "memory": None, "joules": None},
             energy={"ratio": 1.0, "estimated": False, "source": ""},
         )
@@ -351,7 +351,7 @@ class Search:
                 found.chosen, found.verdict = entry, None if entry is not None else found.verdict
                 return
             verdict = self._certified(entry, spent)
-            if verdict["kind"] == "pass" or (self._is_within(verdict) and not self.options.strict):
+            if verdict["kind"] == "pass" or (self._is_within(entry, verdict) and not self.options.strict):
                 found.chosen, found.verdict = entry, verdict
                 return
             entry.refused = True
@@ -376,9 +376,11 @@ class Search:
             return max((e for e in order if e.id != FLOAT), key=lambda e: e.sqnr, default=next(iter(order), None))
         return next((e for e in order if e.sqnr >= max(refused) + _CLEARLY), None)
 
-    def _is_within(self, verdict: dict[str, Any]) -> bool:
+    def _is_within(self, entry: Entry, verdict: dict[str, Any]) -> bool:
+        """Whether a candidate that the samples do not decide on is good enough to be chosen."""
         assert self.found.drop is not None
-        return verdict["kind"] == "undecided" and float(verdict["drop"]) <= self.found.drop.value
+        limit = self.found.drop.value
+        return verdict["kind"] == "undecided" and expected_drop(entry.drops, limit) <= limit
 
     def _certified(self, entry: Entry, spent: int) -> dict[str, Any]:
         assert self.found.drop is not None
@@ -466,6 +468,7 @@ class Search:
 
 _NOTHING_GAINED = 0.97
 _MOST_TRAINING = 120.0  # seconds, where no budget says how long a search may take
+_EXACT = {"drop": 0.0, "low": 0.0, "high": 0.0, "samples": 1, "confidence": 0.95}
 _CLEARLY = 3.0  # dB: half the noise power
 
 

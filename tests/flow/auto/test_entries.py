@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fewbit.flow.auto.entries import FLOAT, Entry, acceptable, expected_drop, frontier, preferred
+from fewbit.search.ladder import Candidate
+from fewbit.search.limits import Limits
+
+
+def drop(estimate: float, half: float = 0.0, samples: int = 100, confidence: float = 0.95) -> dict[str, Any]:
+    return {
+        "drop": estimate,
+        "low": estimate - half,
+        "high": estimate + half,
+        "samples": samples,
+        "confidence": confidence,
+    }
+
+
+def entry(
+    name: str,
+    size: int = 100,
+    ratio: float | None = 1.0,
+    *,
+    spread: float = 0.01,
+    lost: float = 0.0,
+    half: float = 0.0,
+    form: str = "integer",
+    energy: float = 1.0,
+) -> Entry:
+    latency = (
+        None if ratio is None else {"ratio": ratio, "low": ratio - spread, "high": ratio + spread, "milliseconds": 1.0}
+    )
+    return Entry(
+        Candidate(name, "ladder", name, ""),
+        "measured",
+        built={"bytes": size, "forms": {form: 3}, "sqnr_db": 30.0},
+        scored={"drop": drop(lost, half)},
+        measured={"latency": latency, "memory": None},
+        energy={"ratio": energy},
+    )
+
+
+def names(entries: list[Entry]) -> list[str]:
+    return [e.id for e in entries]
+
+
+def test_the_fastest_comes_first_and_what_is_slower_than_float_not_at_all() -> None:
+    pool = [
+        entry("fp16", 50, 1.2, form="storage"),  # computes as float does: by chance, then
+        entry("int8", 25, 2.0),
+        entry("dynamic", 30, 2.5),
+        entry("slow", 10, 0.6),
+        entry("doubtful", 26, 1.1, spread=0.2),
+        entry(FLOAT, 100, form="float"),
+    ]
+    assert names(preferred(pool, "latency")) == ["dynamic", "int8", "doubtful", "fp16", FLOAT]
+    assert names(preferred(pool, "size"))[:2] == ["slow", "int8"]
+
+
+def test_where_time_says_nothing_size_counts() -> None:
+    pool = [entry("a", 50, None), entry("b", 40, None)]
+    assert names(preferred(pool, "latency")) == ["b", "a"]
+    assert names(preferred([entry("a", energy=0.5), entry("b", energy=0.2)], "energy")) == ["b", "a"]
+
+
+def test_limits_and_refusals_exclude() -> None:
+    one = entry("a", 100, 2.0, lost=0.001, half=0.001)
+    assert acceptable(one, Limits(), 0.005)
+    assert not acceptable(one, Limits(max_size=99), 0.005)
+    assert not acceptable(one, Limits(max_latency_ratio=0.4), 0.005)
+    one.refused = True
+    assert not acceptable(one, Limits(), 0.005)
+    one.refused, one.status = False, "stopped"
+    assert not acceptable(one, Limits(), 0.005)
+
+
+def test_the_drop_to_reckon_with() -> None:
+    # 5 of 559 answers lost and 1 won, none of 239 before: half a point, 0.3 uncertain, of which 0.36 remain.
+    seen = [drop(0.0, 0.0, 239), drop(4 / 559, 1.96 * 6**0.5 / 559, 559)]
+    assert expected_drop(seen, 0.005) == pytest.approx(0.00364, abs=2e-5)
+    assert expected_drop([drop(0.009, 1.96 * 0.004)], 0.005) == pytest.approx(0.00549, abs=1e-5)
+    assert expected_drop([drop(0.009, 0.0)], 0.005) == 0.009  # many samples: what they say
+    assert expected_drop([drop(0.002, 0.004)], 0.0) == 0.002
+    assert expected_drop([{**drop(0.003), "low": None}], 0.005) == 0.003
+
+
+def test_the_frontier_holds_what_nothing_beats() -> None:
+    pool = [
+        entry("a", 100, lost=0.001),
+        entry("b", 50, lost=0.002),
+        entry("c", 60, lost=0.003),
+        entry("d", 40, lost=0.01),
+    ]
+    assert frontier(pool, "size") == {"a", "b", "d"}

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from fewbit.flow.auto.mixed import literal, mixed_candidates
+from fewbit.plan.recipe import Match, Recipe
+from fewbit.search.ladder import LADDERS, family, ladder
+from fewbit.search.limits import OBJECTIVES
+from fewbit.search.repair import repairs, trained, training_seconds
+from fewbit.targets import TARGETS
+
+
+def test_every_target_has_a_ladder_of_recipes_that_exist() -> None:
+    assert {target for target, _ in LADDERS} == {family(target) for target in TARGETS}
+    for target, objective in product(TARGETS, OBJECTIVES):
+        steps = ladder(target, objective)
+        assert len({step.id for step in steps}) == len(steps) >= 2
+        for step in steps:
+            Recipe.get(step.asked()["recipe"])
+
+
+def test_repairs_cost_more_from_one_to_the_next() -> None:
+    first = ladder("ort-cpu", "latency")[0]
+    found = repairs(first, {"sqnr_db": 21.4, "forms": {"integer": 9}}, to_float=True)
+    assert [(c.id, c.effort, c.min_sqnr) for c in found] == [
+        ("int8@max", "max", None),
+        ("int8>27dB", "max", 27.0),
+        ("int8>33dB", "max", 33.0),
+    ]
+    assert all(c.stage == "repair" and c.recipe == "int8" for c in found)
+    assert [c.id for c in repairs(first, {"sqnr_db": 21.4, "forms": {"integer": 9}}, to_float=False)] == ["int8@max"]
+    assert [c.id for c in repairs(first, {"sqnr_db": 58.0, "forms": {"integer": 9}}, to_float=True)] == ["int8@max"]
+    assert [c.id for c in repairs(first, {"sqnr_db": None, "forms": {"storage": 9}}, to_float=True)] == ["int8@max"]
+    assert repairs(found[-1], {"sqnr_db": 30.0, "forms": {"integer": 9}}, to_float=True) == []
+
+
+def test_training_comes_last() -> None:
+    tuned = trained(ladder("ort-cpu", "latency")[0])
+    assert (tuned.id, tuned.stage, tuned.asked()["tune"]) == ("int8+tune", "tune", True)
+    assert training_seconds(128, 2.0) == pytest.approx(38.4)
+
+
+def test_mixtures_name_their_layers_exactly() -> None:
+    layers = [
+        {
+            "name": "a[0]*",
+            "nodes": ["a[0]*"],
+            "formats": {"fp16": {"bytes": 200, "noise": 1e-9}, "codebook4": {"bytes": 60, "noise": 1e-3}},
+        },
+        {
+            "name": "b",
+            "nodes": ["b", "c"],
+            "formats": {"fp16": {"bytes": 2000, "noise": 1e-9}, "codebook4": {"bytes": 600, "noise": 1e-2}},
+        },
+    ]
+    found = mixed_candidates(layers, ("fp16", "codebook4"))
+    assert [c.id for c in found] == ["mixed-19.6dB", "mixed-30.0dB", "mixed-87.0dB"]
+    recipe = Recipe.get(found[0].recipe)  # it is one that a file could hold
+    assert len(recipe.rules) == 1 + 3
+    last = recipe.rules[1]
+    assert last.compute == "storage" and last.weight is not None and last.weight["codebook"] == "kmeans"
+    assert last.match == Match(name=literal("a[0]*"))
+    assert last.match("Conv", ["a[0]*"], None, 1) and not last.match("Conv", ["a0x"], None, 1)
+    assert found[0].why == "least bytes at the noise expected: 2 × codebook4"
