@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from fewbit.formats.onnx.dynamic import AS_IT_RUNS, quantize_as_it_runs
 from fewbit.formats.onnx.emit import Emitter
 from fewbit.graph.hub import Hub, constant_array
 from fewbit.spec import DType
@@ -39,15 +40,22 @@ class _Integers:
 
 def with_integer_arithmetic(model: ir.Model) -> ir.Model:
     """A copy of a model in plain QDQ in which convolutions, dense layers, additions, products and means between integers are
-    computed as the kernels do it; the rest is as it was."""
+    computed as the kernels do it, and so are products marked to quantize their activation as they run; the rest is as it
+    was."""
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
     hub = Hub(model).clone()
     emit = Emitter(hub)
+    for node in list(hub.graph):
+        if AS_IT_RUNS in node.metadata_props:
+            quantize_as_it_runs(emit, node)
     for node in list(hub.graph):
         if node.op_type == "QuantizeLinear":
             _rewrite(emit, node)
         elif node.op_type == "DequantizeLinear" and "block_size" in node.attributes:
             _expand(emit, node)
     hub.graph.sort()
+    RemoveUnusedNodesPass()(hub.model)  # what is replaced would be computed beside
     return hub.model
 
 

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from fewbit.errors import PlanError
+from fewbit.formats.onnx.dynamic import AS_IT_RUNS
 from fewbit.formats.onnx.emit import CONTRIB, OPSET_4_BIT, Emitter, View, check_plan_of, inner_readers, require
 from fewbit.formats.onnx.weights import integer_bias, integers_of
 from fewbit.graph.facts import bias_add, clip_bounds, set_bias
@@ -51,6 +52,8 @@ class _Lowering:
                 raise PlanError(f"the plan has no entry for node {node.name}; make the plan again from this model")
             if plan.form == "absorbed":
                 continue
+            if plan.form in ("dynamic", "weight_only"):
+                node.metadata_props[AS_IT_RUNS] = plan.form
             if plan.form in ("integer", "passthrough"):
                 self._integer(node, plan, names)
             else:
