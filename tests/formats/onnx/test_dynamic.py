@@ -29,6 +29,7 @@ def product(
     *,
     op: str = "MatMul",
     opset: int = OPSET,
+    stride: int = 1,
     **attributes: int,
 ) -> ir.Model:
     """x by a weight behind a DequantizeLinear, quantizing x as it runs; attributes: of the DequantizeLinear."""
@@ -46,14 +47,15 @@ def product(
     inputs = [x, real.outputs[0]]
     if bias is not None and op != "MatMul":
         inputs.append(constants["bias"])
-    nodes = [real, ir.node(op, inputs, name="product", attributes={"pads": [1, 1, 1, 1]} if op == "Conv" else {})]
+    of_product = {"pads": [integers.shape[2] // 2] * 4, "strides": [stride] * 2} if op == "Conv" else {}
+    nodes = [real, ir.node(op, inputs, name="product", attributes=of_product)]
     nodes[-1].metadata_props[AS_IT_RUNS] = "dynamic"
     if bias is not None and op == "MatMul":
         nodes.append(ir.node("Add", [nodes[-1].outputs[0], constants["bias"]]))
     output = nodes[-1].outputs[0]
     output.name, output.type = "y", ir.TensorType(ir.DataType.FLOAT)
     if op == "Conv":
-        output.shape = ir.Shape((sizes[0], len(integers), *sizes[2:]))
+        output.shape = ir.Shape((sizes[0], len(integers), *(size // stride for size in sizes[2:])))
     else:
         output.shape = ir.Shape((*sizes[:-1], integers.shape[1]))
     graph = ir.Graph(
@@ -126,11 +128,13 @@ def test_blocks_have_scales_of_bfloat16(block: int) -> None:
         assert_same(meant, made)
 
 
-def test_a_range_for_each_image() -> None:
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (1, 1), (1, 2)])
+def test_convolutions(kernel: int, stride: int) -> None:
+    """A range for each image, or where a kernel is a matrix and nothing is skipped for each pixel."""
     random = np.random.default_rng(4)
-    integers = random.integers(-127, 128, (16, 8, 3, 3)).astype(np.int8)
+    integers = random.integers(-127, 128, (16, 8, kernel, kernel)).astype(np.int8)
     scale, bias = random.uniform(0.001, 0.01, 16), random.normal(size=16)
-    model = product((2, 8, 12, 12), integers, scale, bias, op="Conv", axis=0)
+    model = product((2, 8, 12, 12), integers, scale, bias, op="Conv", stride=stride, axis=0)
     x = random.normal(size=(2, 8, 12, 12)).astype(np.float32) * np.array([1, 20], np.float32).reshape(2, 1, 1, 1)
     assert_same(*both(model, x))
 

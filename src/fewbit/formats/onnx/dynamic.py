@@ -1,7 +1,8 @@
 """Products that quantize their activation as they run, with the arithmetic of XNNPACK's hybrid kernels (`qd8`).
 
-Each row (of a convolution: each image) has a scale and a zero point of its own, from its least and greatest number. Integers
-are summed exactly, as in `fewbit.formats.onnx.exact`; the sum is scaled in float32, in the order of the kernels.
+Each row (of a convolution: each image, or each pixel) has a scale and a zero point of its own, from its least and greatest
+number. Integers are summed exactly, as in `fewbit.formats.onnx.exact`; the sum is scaled in float32, in the order of the
+kernels.
 
 Source: XNNPACK, src/xnnpack/quantization.h (xnn_qdu8_asymmetric_quantization_params), src/f32-qu8-vcvt, src/qd8-f32-qc8w-gemm
 and src/qd8-f32-qb4w-gemm; tests/formats/onnx/test_dynamic.py has the numbers of LiteRT's.
@@ -53,13 +54,20 @@ def quantize_as_it_runs(emit: Emitter, node: ir.Node) -> None:
         return
     if is_op(node, "Conv"):
         if integer(node, "group", 1) == 1 and (weight.scale.ndim == 0 or weight.axis == 0) and not weight.block:
-            _Kernel(emit, x, list(range(1, weight.integers.ndim))).convolution(node, weight)
+            _Kernel(emit, x, _axes(node, weight.integers.shape)).convolution(node, weight)
         return
     turned = bool(integer(node, "transB", 0))
     plain = not integer(node, "transA", 0) and real(node, "alpha", 1.0) == 1.0 and real(node, "beta", 1.0) == 1.0
     fits = weight.scale.ndim == 0 or (weight.axis == (0 if turned else 1)) != bool(weight.block)
     if is_op(node, "Gemm", "MatMul") and weight.integers.ndim == 2 and plain and fits:
         _Kernel(emit, x, [-1]).product(node, weight, turned)
+
+
+def _axes(convolution: ir.Node, weight: tuple[int, ...]) -> list[int]:
+    """The axes that share a scale: all of an image, or the channels of each pixel where LiteRT makes rows of pixels."""
+    pads, strides = (convolution.attributes.get(name) for name in ("pads", "strides"))
+    rows = set(weight[2:]) == {1} and (pads is None or not any(pads.as_ints()))
+    return [1] if rows and (strides is None or set(strides.as_ints()) == {1}) else list(range(1, len(weight)))
 
 
 def _weight(value: ir.Value | None) -> _Weight | None:

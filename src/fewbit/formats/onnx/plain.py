@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fewbit.errors import PlanError
 from fewbit.formats.onnx.dynamic import AS_IT_RUNS
 from fewbit.formats.onnx.emit import CONTRIB, OPSET_4_BIT, Emitter, View, check_plan_of, inner_readers, require
+from fewbit.formats.onnx.roundings import ROUNDS
 from fewbit.formats.onnx.weights import integer_bias, integers_of
 from fewbit.graph.facts import bias_add, clip_bounds, set_bias
 from fewbit.graph.hub import Hub
@@ -140,6 +141,9 @@ class _Lowering:
             if site is None:
                 raise PlanError(f"the plan has no site for {value.name}, which an integer node reads")
             self.views[value] = self.emit.quantize(value, site, made=False)
+            maker = self.views[value].value.producer()
+            if maker is not None:
+                maker.metadata_props[ROUNDS] = str(value.name)
         return self.views[value]
 
     def _requantize(self, output: ir.Value, view: View) -> None:
