@@ -9,7 +9,7 @@ from typing import Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from fewbit.errors import ModelError
+from fewbit.errors import DataError, ModelError
 from fewbit.flow.formats import Details, ModelFormat
 from fewbit.formats.onnx.roundings import rounded_floats, with_given, with_outputs
 from fewbit.measure.compare import OutputComparison
@@ -40,16 +40,15 @@ def compare_step_by_step(
     try:
         format.write(with_outputs(lowered, names), beside, details)
         telling = runtime.open_session(beside)
-    except ModelError:  # of a value that the format has no output for
+        told = [telling.run(feed)[len(lowered.graph.outputs) :] for feed in feeds]
+    except (ModelError, DataError):  # of a value that the format has no output for
         return []
     finally:
         beside.unlink(missing_ok=True)
     simulated = format.session(with_given(lowered, names))
-    count = len(lowered.graph.outputs)
     comparisons = [OutputComparison(str(value.name)) for value in lowered.graph.outputs]
     comparisons += [OutputComparison(name) for name in names]
-    for feed in feeds:
-        floats = telling.run(feed)[count:]
+    for feed, floats in zip(feeds, told, strict=True):
         meant = simulated.run({**feed, **dict(zip(names, floats, strict=True))})
         for comparison, a, b in zip(comparisons, meant, [*quantized.run(feed), *floats], strict=True):
             comparison.update(a, b)

@@ -89,7 +89,7 @@ class _Lowering:
         if np.any(zero):
             raise PlanError(f"weight {value.name} has zero points; set symmetric: true for this target")
         axes = [axis for axis, size in enumerate(scale.shape) if size > 1]
-        if len(axes) > 1:
+        if len(axes) > 1 or any(scale.shape[a] != integers.shape[a] for a in axes):  # a single output has blocks too
             return self._blocks(_narrow(integers, spec.dtype), scale, spec.block_shape, hint), scale
         axis = axes[0] if axes else 0
         held = self.emit.constant(_narrow(integers, spec.dtype), hint)
