@@ -101,7 +101,7 @@ AGREES = {"cifar10_cct": 60.0, "stsb_minilm_l3": 45.0, "llm_stories260k": 45.0}
 @pytest.mark.slow
 @pytest.mark.parametrize("case", [*AGREES, "coco_yolox_nano"])
 def test_real_models(zoo: ModuleType, case: str, tmp_path: Path) -> None:
-    """Transformers agree from end to end; a network that is half in float does from step to step."""
+    """Transformers agree from end to end; one with float layers between integers from step to step."""
     source = f'{Path(zoo.__file__)}:calibration("{case}")'
     result = fewbit.quantize(zoo.load(case).model, data=source, recipe="int8", out=tmp_path / "int8.tflite", limit=32)
     seen = result.verification
