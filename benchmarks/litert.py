@@ -82,6 +82,7 @@ def measure(case: Any, name: str, limit: int, python: str) -> list[dict[str, Any
         failed = peer(paths["float"], paths["litert-quantizer"], list(case.calibration())[:limit], python)
         assert made.verification is not None
         agreement = min(o.sqnr for o in made.verification.simulation if o.per_sample)
+        steps = min((o.sqnr for o in made.verification.steps if o.per_sample), default=None)
         reference = open_model(case.model)
         wanted = [reference.run(feed) for feed in feeds]
         sessions: dict[str, Session] = {"float": open_model(paths["float"])}
@@ -97,7 +98,8 @@ def measure(case: Any, name: str, limit: int, python: str) -> list[dict[str, Any
                 row["ratio"] = latency[tool].ratio
             kernels = runtime_of(paths[tool]).kernels(paths[tool])
             row["float_heavy"] = sum(kernels.float_heavy.values())
-            rows.append(row | ({"agreement": agreement, "notes": made.notes} if tool == "fewbit" else {}))
+            own = {"agreement": agreement, "steps": steps, "notes": made.notes}
+            rows.append(row | (own if tool == "fewbit" else {}))
         onnx_path = Path(folder) / "m.onnx"
         row = judged(case, "fewbit, ONNX Runtime", open_model(onnx_path), feeds, wanted)
         rows.append(row | {"case": name, "kB": onnx.bytes / 1e3})
@@ -127,6 +129,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
             continue
         agreement = row.get("agreement")
         exact = "" if agreement is None else "exact" if math.isinf(agreement) or agreement > 140 else f"{agreement:.0f}"
+        exact += f", step by step {row['steps']:.0f}" if row.get("steps") is not None else ""
         cells = [row["case"], row["tool"], f"{row['metric']:.4f}", f"{row['sqnr']:.1f}", f"{row['kB']:.0f}"]
         cells += [f"×{row['ratio']:.2f}" if "ratio" in row else "", exact, str(row.get("float_heavy", ""))]
         lines.append(f"| {' | '.join(cells)} |")

@@ -17,6 +17,7 @@ from fewbit.data import DataSource
 from fewbit.errors import VerificationError
 from fewbit.flow.common import finite_feed, hub_inputs, some, synthetic_feed
 from fewbit.flow.formats import Details, ModelFormat
+from fewbit.flow.step_by_step import compare_step_by_step
 from fewbit.formats.litert.kinds import is_litert
 from fewbit.graph.hub import Hub
 from fewbit.graph.save import is_large
@@ -39,6 +40,11 @@ LEAST_AGREEMENT = 30.0
 _LEAST_ROUNDED_OTHERWISE = 20.0
 """The same of kernels that round otherwise throughout, which a Softmax stretches: 27 dB were seen of ResNet-8, and less than
 19 of kernels that compute something else."""
+STEPS_BELOW = 40.0
+"""dB below which a runtime is compared from one rounding of floats to the next too: a few integers that are rounded otherwise
+become noise in the layers behind them, which hides all else."""
+_LEAST_STEP = 60.0
+"""dB that such a step keeps where kernels compute what the plan means: 109 and more were seen where floats alone differ."""
 _WORSE = 3.0  # dB: twice the noise
 _TIMING_ROUNDS = 7
 _FLOAT_FORMS = ("float", "storage")
@@ -52,6 +58,8 @@ class Verification:
     outputs: each output against the float model on a few samples.
     simulation: each output against what the plan means, simulated, on the same samples; empty where the runtime is that of the
         simulation.
+    steps: the same, and each float that is rounded to integers on the way, where the simulation is given those that the
+        runtime rounds; made where an output keeps less than `STEPS_BELOW` without.
     inputs: what these are: `samples`, `synthetic samples`, or `random inputs` where none were given.
     kernels: what executes. latency: against the float model in the same runtime, a quick look in turns on one thread; `bench`
         looks longer. None where this machine's times say nothing of the device.
@@ -65,6 +73,7 @@ class Verification:
     inputs: str
     simulation: Sequence[OutputComparison] = ()
     arena: int | None = None
+    steps: Sequence[OutputComparison] = ()
 
     @property
     def synthetic(self) -> bool:
@@ -78,6 +87,7 @@ class Verification:
             "synthetic_inputs": self.synthetic,
             "outputs": [o.to_dict() for o in self.outputs],
             "simulation": [o.to_dict() for o in self.simulation],
+            "steps": [o.to_dict() for o in self.steps],
             "kernels": self.kernels.to_dict(),
             "latency": None if self.latency is None else self.latency.to_dict(),
             "arena_bytes": self.arena,
@@ -140,13 +150,17 @@ def verified(
     feeds = [finite_feed(inputs, real)] if source is None else list(islice(source.feeds(), VERIFY_SAMPLES))
     outputs = compare_outputs(real, quantized, feeds)
     simulation: list[OutputComparison] = []
+    steps: list[OutputComparison] = []
     baseline: Session = real
     if format.simulate is not None:
         simulated = format.session(lowered)
         simulation = compare_outputs(simulated, quantized, feeds)
+        if runtime.simulated and any(o.sqnr < STEPS_BELOW for o in simulation if o.per_sample):
+            steps = compare_step_by_step(format, runtime, lowered, path, feeds, details, quantized)
+        told = steps and min(o.sqnr for o in steps if o.per_sample) >= _LEAST_STEP
         least = LEAST_AGREEMENT if runtime.simulated else _LEAST_ROUNDED_OTHERWISE
         pairs = enumerate(zip(outputs, simulation, strict=True))
-        doubtful = [i for i, (output, agreement) in pairs if output.per_sample and agreement.sqnr < least]
+        doubtful = [i for i, (output, agreement) in pairs if output.per_sample and agreement.sqnr < least and not told]
         meant = compare_outputs(real, simulated, feeds) if doubtful else []  # as much work again
         for i in doubtful:
             _check_no_worse(outputs[i], meant[i], simulation[i], runtime)
@@ -157,7 +171,7 @@ def verified(
         latency = interleaved(runs, rounds=_TIMING_ROUNDS)[1]
     arena = executed.arena.bytes if target.integers_only and executed.arena is not None else None
     kind = RANDOM if source is None else "samples" if source.synthetic is None else "synthetic samples"
-    return Verification(f"{runtime.name} {runtime.version()}", outputs, found, latency, kind, simulation, arena)
+    return Verification(f"{runtime.name} {runtime.version()}", outputs, found, latency, kind, simulation, arena, steps)
 
 
 def _check_integers_only(path: Path, target: str) -> None:

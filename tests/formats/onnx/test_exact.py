@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 pytest.importorskip("ai_edge_litert")
@@ -14,10 +15,14 @@ from fewbit.data import open_source
 from fewbit.flow.calibrate import EFFORTS, Calibrator
 from fewbit.flow.common import hub_inputs, target_for
 from fewbit.flow.formats import FORMATS, Details
+from fewbit.formats.litert.write import write_litert
+from fewbit.formats.onnx.exact import with_integer_arithmetic
+from fewbit.graph.hub import Hub
 from fewbit.graph.load import load
 from fewbit.plan.recipe import Recipe
 from fewbit.progress import SILENT
 from fewbit.runtimes.table import open_model
+from tests.formats.litert.write.running import run_file, run_model
 from tests.models import Builder
 
 SIZES = (1, 8, 12, 12)
@@ -77,3 +82,18 @@ def test_kernels_give_the_integers_that_are_simulated(tmp_path: Path, network: C
         (meant,), (given,) = simulated.run({"x": x}), real.run({"x": x})
         assert np.ptp(meant) > 20 * step
         np.testing.assert_array_equal(np.rint(given / step), np.rint(meant / step))
+
+
+def test_floats_are_multiplied_by_the_reciprocal_of_a_scale_and_rounded_to_even() -> None:
+    """Numbers in the middle between two integers, as floats hold it; divided by the scale, thousands come out otherwise."""
+    random = np.random.default_rng(0)
+    scale, middles = np.float32(0.0371), (random.integers(-100, 100, 20_000) + 0.5).astype(np.float32)
+    x = (middles * scale).reshape(1, -1)
+    b = Builder()
+    ends = [b.constant(scale), b.constant(np.int8(7))]
+    b.node("DequantizeLinear", [b.node("QuantizeLinear", ["x", *ends]), *ends], "y")
+    hub = Hub(ir.from_proto(b.proto({"x": x.shape}, ["y"])))
+    (meant,), (divided,) = (run_model(h, {"x": x}) for h in (Hub(with_integer_arithmetic(hub.model)), hub))
+    given = run_file(write_litert(hub), {"x": x}, "AUTO")["y"]
+    np.testing.assert_array_equal(given, meant)
+    assert (given != divided).sum() > 1000

@@ -85,3 +85,13 @@ def test_what_has_no_plain_form_is_refused(tmp_path: Path) -> None:
     hub, plan = planned(b.save(tmp_path / "m.onnx", {"x": (1, 16, 8, 8)}, ["y"]), (1, 16, 8, 8), "nf4", "ort-cpu")
     with pytest.raises(PlanError, match="is stored as nf4, which has no plain"):
         lower_plain(hub, plan)
+
+
+def test_a_single_output_has_blocks_of_weights(tmp_path: Path) -> None:
+    """128 inputs are four blocks, not channels that have one scale each."""
+    b = Builder()
+    b.node("MatMul", ["x", b.weight(128, 1)], "y")
+    hub, plan = planned(b.save(tmp_path / "m.onnx", {"x": (1, 4, 128)}, ["y"]), (1, 4, 128), "int4-weights")
+    lowered = lower_plain(hub, plan)
+    (weight,) = (node for node in lowered.graph if node.op_type == "DequantizeLinear")
+    assert weight.attributes["block_size"].as_int() == 32 and weight.inputs[1].shape.numpy() == (4, 1)

@@ -13,7 +13,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from fewbit.formats.onnx.dynamic import AS_IT_RUNS, quantize_as_it_runs
 from fewbit.formats.onnx.emit import Emitter
+from fewbit.formats.onnx.roundings import ROUNDS
 from fewbit.graph.hub import Hub, constant_array
 from fewbit.spec import DType
 
@@ -39,16 +41,35 @@ class _Integers:
 
 def with_integer_arithmetic(model: ir.Model) -> ir.Model:
     """A copy of a model in plain QDQ in which convolutions, dense layers, additions, products and means between integers are
-    computed as the kernels do it; the rest is as it was."""
+    computed as the kernels do it, and floats rounded as they do; products that are marked to quantize their activation as they
+    run do so. The rest is as it was."""
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
     hub = Hub(model).clone()
     emit = Emitter(hub)
     for node in list(hub.graph):
+        if AS_IT_RUNS in node.metadata_props:
+            quantize_as_it_runs(emit, node)
+    for node in list(hub.graph):
         if node.op_type == "QuantizeLinear":
-            _rewrite(emit, node)
+            if ROUNDS in node.metadata_props or node.inputs[0] in hub.graph.inputs:
+                _round(emit, node)
+            else:
+                _rewrite(emit, node)
         elif node.op_type == "DequantizeLinear" and "block_size" in node.attributes:
             _expand(emit, node)
     hub.graph.sort()
+    RemoveUnusedNodesPass()(hub.model)  # what is replaced would be computed beside
     return hub.model
+
+
+def _round(emit: Emitter, quantize: ir.Node) -> None:
+    """A float times the reciprocal of a scale, which XNNPACK multiplies by, and rounds to even."""
+    value, scale = quantize.inputs[0], None if quantize.inputs[1] is None else constant_array(quantize.inputs[1])
+    if value is not None and scale is not None and scale.size == 1:
+        reciprocal = np.asarray(np.float32(1.0) / scale.astype(np.float32).reshape(()))
+        quantize.replace_input_with(0, _scaled(emit, value, reciprocal))
+        quantize.replace_input_with(1, emit.scalar(1.0))
 
 
 def _rewrite(emit: Emitter, quantize: ir.Node) -> None:

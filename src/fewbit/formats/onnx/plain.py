@@ -13,7 +13,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from fewbit.errors import PlanError
+from fewbit.formats.onnx.dynamic import AS_IT_RUNS
 from fewbit.formats.onnx.emit import CONTRIB, OPSET_4_BIT, Emitter, View, check_plan_of, inner_readers, require
+from fewbit.formats.onnx.roundings import ROUNDS
 from fewbit.formats.onnx.weights import integer_bias, integers_of
 from fewbit.graph.facts import bias_add, clip_bounds, set_bias
 from fewbit.graph.hub import Hub
@@ -51,6 +53,8 @@ class _Lowering:
                 raise PlanError(f"the plan has no entry for node {node.name}; make the plan again from this model")
             if plan.form == "absorbed":
                 continue
+            if plan.form in ("dynamic", "weight_only"):
+                node.metadata_props[AS_IT_RUNS] = plan.form
             if plan.form in ("integer", "passthrough"):
                 self._integer(node, plan, names)
             else:
@@ -85,7 +89,7 @@ class _Lowering:
         if np.any(zero):
             raise PlanError(f"weight {value.name} has zero points; set symmetric: true for this target")
         axes = [axis for axis, size in enumerate(scale.shape) if size > 1]
-        if len(axes) > 1:
+        if len(axes) > 1 or any(scale.shape[a] != integers.shape[a] for a in axes):  # a single output has blocks too
             return self._blocks(_narrow(integers, spec.dtype), scale, spec.block_shape, hint), scale
         axis = axes[0] if axes else 0
         held = self.emit.constant(_narrow(integers, spec.dtype), hint)
@@ -137,6 +141,9 @@ class _Lowering:
             if site is None:
                 raise PlanError(f"the plan has no site for {value.name}, which an integer node reads")
             self.views[value] = self.emit.quantize(value, site, made=False)
+            maker = self.views[value].value.producer()
+            if maker is not None:
+                maker.metadata_props[ROUNDS] = str(value.name)
         return self.views[value]
 
     def _requantize(self, output: ir.Value, view: View) -> None:

@@ -22,6 +22,7 @@ from fewbit.spec import DType
 SIGNATURE = "serving_default"
 DESCRIPTION = "fewbit"
 RUNTIME_ENTRY = "min_runtime_version"
+_LEAST_HALF = np.float16(2.0**-24)  # the least positive float16
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the first that the format has: the same files give the same bytes
 ALIGNMENT = 16
 """Bytes, of buffers."""
@@ -204,6 +205,7 @@ class _Packer:
     def _scales(self, stored: Stored, quant: Quant) -> int:
         """The tensor of float16 scales of weights in blocks, by its place."""
         scale = quant.scale.reshape(quant.grid(stored.shape)).astype(np.float16)
+        scale = np.maximum(scale, _LEAST_HALF)  # XNNPACK refuses the zero that a scale of next to nothing becomes
         return self.emitter.constant(scale, "float16", hint=f"{stored.name}_scales")
 
     def _code(self, builtin: str, version: int) -> Any:
