@@ -71,6 +71,40 @@ def nncf(model: str, feeds: list[Feed], out: str) -> None:
     onnx.save(library.quantize(proto, library.Dataset(feeds), subset_size=len(feeds), **options), out)
 
 
+def nncf_accuracy(model: str, feeds: list[Feed], out: str) -> None:
+    """With accuracy control: layers go back to float until the metric on every second evaluation sample has lost at most
+    half a
+    point (a hundredth of a perplexity)."""
+    import nncf as library
+    import onnx
+    import onnxruntime
+
+    case = sys.modules["zoo"].load(sys.argv[4])
+    chosen = [i for i, _ in enumerate(case.evaluation()) if i % 2 == 0]
+    kept = [feed for i, feed in enumerate(case.evaluation()) if i % 2 == 0]
+    sign = 1.0 if case.higher_is_better else -1.0
+
+    def validate(quantized: object, samples: object) -> tuple[float, None]:
+        proto = quantized if isinstance(quantized, onnx.ModelProto) else onnx.load(str(quantized))
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+        return sign * case.score((session.run(None, feed) for feed in kept), chosen), None
+
+    proto = onnx.load(model)
+    transformer = sum(node.op_type == "Softmax" for node in proto.graph.node) > 1
+    options = {"model_type": library.ModelType.TRANSFORMER} if transformer else {}
+    limit = 0.01 * case.float_metric if case.metric_name == "perplexity" else 0.005
+    quantized = library.quantize_with_accuracy_control(
+        proto,
+        calibration_dataset=library.Dataset(feeds),
+        validation_dataset=library.Dataset(kept),
+        validation_fn=validate,
+        max_drop=limit,
+        subset_size=len(feeds),
+        **options,
+    )
+    onnx.save(quantized, out)
+
+
 def ort_nbits(algorithm: str) -> Callable[[str, list[Feed], str], None]:
     """4-bit MatMulNBits in blocks of 32: rounded to nearest, or by half-quadratic quantization."""
 
@@ -130,6 +164,7 @@ PEERS: dict[str, Callable[[str, list[Feed], str], None]] = {
     "ort-percentile": ort_static("Percentile"),
     "ort-dynamic": ort_dynamic,
     "nncf": nncf,
+    "nncf-accuracy": nncf_accuracy,
     "ort-nbits-rtn": ort_nbits("rtn"),
     "ort-nbits-hqq": ort_nbits("hqq"),
     "aimet": aimet("int8"),
