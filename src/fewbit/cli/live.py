@@ -27,12 +27,31 @@ def live(quiet: bool) -> Iterator[tuple[Progress, Changed]]:
     if not console.is_terminal:
         yield progress, _Lines()
         return
+    from rich.console import Group
     from rich.live import Live
+    from rich.text import Text
 
     from fewbit.report.auto import render
 
     with Live(console=console, transient=True, auto_refresh=False) as shown:
-        yield progress, lambda document: shown.update(render(dict(document)), refresh=True)
+
+        def changed(document: Mapping[str, Any]) -> None:
+            doing = Text(f"{document['seconds']:.0f} s  {_doing(document)}", style="cyan")
+            parts = [render(dict(document)), doing] if document["candidates"] else [doing]
+            shown.update(Group(*parts), refresh=True)
+
+        yield progress, changed
+
+
+def _doing(document: Mapping[str, Any]) -> str:
+    """What the search is doing, and how far it is with it."""
+    words, doing = str(document["stage"]), document["doing"]
+    if doing is not None:
+        of = f" of {doing['total']}" if doing["total"] else ""
+        words += f": {doing['label']}, {doing['done']}{of}"
+    if document["budget"] is not None:
+        words += f"; {max(0.0, document['budget'] - document['seconds']):.0f} s left"
+    return words
 
 
 class _Lines:

@@ -7,13 +7,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import fewbit
-from fewbit.errors import ModelError, OutputError, RecipeError
+from fewbit.errors import InputError, ModelError, OutputError, RecipeError
 from fewbit.flow.auto.document import Header
 from fewbit.flow.auto.publish import Publisher
 from fewbit.flow.auto.search import Options, Search
@@ -166,40 +167,45 @@ def auto(
         check_repeatable(source, f"the samples of {what}")
     out, folder = _folders(out, session)
     _check_folder(out, folder, resume)
-    executor = _executor(workers, folder)
-    with Store(folder) as store:
-        importing = ImportOptions(example_inputs, dynamic_shapes, factory, allow_pickle, signature)
-        path, hub = _prepared(model, importing, data, folder, progress)
-        setup = Setup(
-            path,
-            data,
-            evaluation,
-            certification,
-            metric if metric is not None else _fidelity(hub),
-            preprocess,
-            chosen.name,
-            seed,
-            confidence,
-            limit or CALIBRATION_SAMPLES,
-            signature,
-        )
-        options = Options(wanted, max_drop, limits, strict, tuple(recipes), executor.workers)
-        _check_identity(store, setup, hub_inputs(hub))
-        header = Header(fewbit.__version__, _now(store), command, _name(model), allowed)
-        publisher = Publisher(out, store.folder, header, setup, options, begun)
-        found = Search(
-            setup,
-            options,
-            Session(
+    fresh = not any(out.iterdir())
+    try:
+        with Store(folder) as store:
+            importing = ImportOptions(example_inputs, dynamic_shapes, factory, allow_pickle, signature)
+            path, hub = _prepared(model, importing, data, folder, progress)
+            setup = Setup(
+                path,
+                data,
+                evaluation,
+                certification,
+                metric if metric is not None else _fidelity(hub),
+                preprocess,
+                chosen.name,
+                seed,
+                confidence,
+                limit or CALIBRATION_SAMPLES,
+                signature,
+            )
+            executor = _executor(workers, folder)
+            options = Options(wanted, max_drop, limits, strict, tuple(recipes), executor.workers)
+            _check_identity(store, setup, hub_inputs(hub))
+            header = Header(fewbit.__version__, _now(store), command, _name(model), allowed)
+            publisher = Publisher(out, store.folder, header, setup, options, begun)
+            work = Session(
                 store,
                 executor,
                 timeout=_TIMEOUT if timeout is None else duration(timeout),
                 deadline=None if allowed is None else begun + allowed,
-                heard=lambda key, line: _heard(progress, line),
-            ),
-            lambda so_far: changed(publisher.update(so_far)),
-        ).run()
-        final = publisher.finish(found)
+            )
+            search = Search(setup, options, work, lambda so_far: changed(publisher.update(so_far)))
+            work.heard = lambda key, line: _heard(search, progress, line)
+            found = search.run()
+            final = publisher.finish(found)
+    except InputError:
+        if fresh:  # so that the next try need not begin with cleaning up
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                out.rmdir()
+        raise
     return AutoResult(out, publisher.model_path(found), final)
 
 
@@ -313,6 +319,9 @@ def _name(model: Any) -> str:
     return Path(model).name if isinstance(model, str | Path) else "the model"
 
 
-def _heard(progress: Progress, line: Mapping[str, Any]) -> None:
+def _heard(search: Search, progress: Progress, line: Mapping[str, Any]) -> None:
+    """Pass on what work tells while it goes on."""
     if "note" in line:
         progress.note(str(line["note"]))
+    else:
+        search.heard(line)

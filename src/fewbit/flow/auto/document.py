@@ -68,6 +68,7 @@ def document(header: Header, setup: Setup, options: Options, found: Found, secon
         "seconds": seconds,
         "budget": header.budget,
         "stage": found.stage,
+        "doing": found.doing,
     }
 
 

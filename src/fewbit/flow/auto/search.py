@@ -9,7 +9,7 @@ was killed goes on where it was.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
@@ -57,13 +57,15 @@ class Options:
 class Found:
     """What a search knows so far.
 
-    stage: what it is doing, in a few words. share: whether the metric is one, so that its changes are told in points.
+    stage: what it is doing, in a few words. doing: how far the work for it is: `label`, `done`, `total`. share: whether the metric
+    is one, so that its changes are told in points.
     """
 
     entries: list[Entry] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
     stage: str = ""
+    doing: dict[str, Any] | None = None
     splits: Splits | None = None
     twin: Answer | None = None
     baseline: dict[Part, dict[str, Any]] = field(default_factory=dict)
@@ -461,8 +463,13 @@ class Search:
         }
         return self._ask("measure", entry.id, {"candidate": entry.candidate.asked()}, arguments, alone=True)
 
+    def heard(self, line: Mapping[str, Any]) -> None:
+        """Work tells how far it is."""
+        self.found.doing = dict(line)
+        self._changed(self.found)
+
     def _tell(self, stage: str) -> None:
-        self.found.stage = stage
+        self.found.stage, self.found.doing = stage, None
         self._changed(self.found)
 
 

@@ -67,11 +67,10 @@ class Session:
         *,
         timeout: float,
         deadline: float | None = None,
-        heard: Callable[[str, Mapping[str, Any]], None] = lambda key, line: None,
     ) -> None:
         self.store, self.executor = store, executor
         self.timeout, self.deadline = timeout, deadline
-        self._heard = heard
+        self.heard: Callable[[str, Mapping[str, Any]], None] = lambda key, line: None
         self._kept = store.folder / "kept"
         self._kept.mkdir(exist_ok=True)
 
@@ -111,7 +110,7 @@ class Session:
                 deadline=self.deadline,
                 begun=lambda task: self.store.begin(task.key, missing[task.key].kind, task.label),
                 ended=ended,
-                heard=lambda task, line: self._heard(task.key, line),
+                heard=lambda task, line: self.heard(task.key, line),
             )
         if stopped:
             raise OutOfTimeError
