@@ -25,6 +25,8 @@ from fewbit.spec import (
     DType,
 )
 
+_ENDINGS = (".yaml", ".yml", ".json")
+
 Granularity = Literal["tensor", "channel", "group"]
 Compute = Literal["integer", "dynamic", "weights", "weight_only", "storage", "float"]
 """A form of `fewbit.targets.Form`, or `weights`: `weight_only` where its kernel is no slower than float, else `storage`."""
@@ -151,7 +153,7 @@ class Recipe:
         if text in RECIPES:
             return RECIPES[text]
         path = Path(text)
-        if path.suffix.lower() in (".yaml", ".yml", ".json"):
+        if path.suffix.lower() in _ENDINGS:
             return _parse(_read(path), text)
         close = get_close_matches(text, RECIPES, 1)
         hint = f"did you mean {close[0]}? " if close else ""
@@ -196,6 +198,19 @@ class Recipe:
                 why = f"rule {number} of recipe {self.name}: {rule.match}"
                 settings[name] = rule.apply(settings[name], why if rule.match != Match() else f"recipe {self.name}")
         return settings
+
+
+def recipe_data(recipe: str) -> str | Mapping[str, Any]:
+    """What a recipe's text stands for: a file's content, so that the file may change; a name stays one.
+
+    Raises:
+        RecipeError: an unreadable file.
+    """
+    path = Path(recipe)
+    if path.suffix.lower() not in _ENDINGS:
+        return recipe
+    data = _read(path)
+    return data if isinstance(data, Mapping) else {"rules": data}
 
 
 def _read(path: Path) -> Any:

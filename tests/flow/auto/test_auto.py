@@ -156,3 +156,14 @@ def test_bad_requests(
 def test_samples_that_can_be_read_once_are_refused(digits: Path, labelled: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="are an iterator, which can be read once"):
         fewbit.auto(digits, iter([{}]), labelled, "top1", out=tmp_path / "out")
+
+
+def test_a_recipe_file_is_read_once(digits: Path, samples: Path, labelled: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("base: int8-weights\nrules: [{match: {op: Gemm}, compute: float}]\n")
+    arguments: dict[str, Any] = {"objective": "size", "recipes": [str(recipe)], "out": tmp_path / "out"}
+    first = fewbit.auto(digits, samples, labelled, "top1", **arguments)
+    assert [c["id"] for c in first.document["candidates"]] == ["mine.yaml"]
+    recipe.write_text("base: fp16\n")  # another recipe now, and another candidate
+    again = fewbit.auto(digits, samples, labelled, "top1", resume=True, **arguments)
+    assert again.document["candidates"][0]["bytes"] > 1.5 * first.document["candidates"][0]["bytes"]

@@ -22,6 +22,7 @@ from fewbit.flow.auto.session import Answer, Ask, OutOfTimeError, Session
 from fewbit.flow.auto.setup import Part, Setup, Splits
 from fewbit.flow.auto.work import PLAN
 from fewbit.measure.energy import SOURCE, estimated
+from fewbit.plan.recipe import recipe_data
 from fewbit.search.ladder import Candidate, family, ladder
 from fewbit.search.limits import Limits, MaxDrop, Objective, max_drop
 from fewbit.search.repair import repairs, trained, training_seconds
@@ -57,8 +58,8 @@ class Options:
 class Found:
     """What a search knows so far.
 
-    stage: what it is doing, in a few words. doing: how far the work for it is: `label`, `done`, `total`. share: whether the metric
-    is one, so that its changes are told in points.
+    stage: what it is doing, in a few words. doing: how far the work for it is: `label`, `done`, `total`. share: whether the
+    metric is one, so that its changes are told in points.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -157,7 +158,7 @@ class Search:
     # --- candidates
 
     def _climb(self) -> None:
-        recipes = [Candidate(_id(r), "ladder", r, "asked for") for r in self.options.recipes]
+        recipes = [Candidate(_id(r), "ladder", recipe_data(r), "asked for") for r in self.options.recipes]
         self._try(recipes or ladder(self.setup.target, self.options.objective))
         if all(entry.status == "failed" for entry in self.found.entries):
             first = self.found.entries[0]
