@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,12 +14,7 @@ from fewbit.callables import call_user_code
 from fewbit.errors import DataError, InputError
 from fewbit.measure.metrics.metric import Labels, Metric, Outputs
 from fewbit.measure.paired.bootstrap import Indices, Statistic
-
-FIRST = 8
-"""Samples by which a metric that is no mean mostly shows, before all are scored one by one."""
-
-EXACT = 1e-9
-"""Relative difference within which a mean of float64 values is taken for the metric."""
+from fewbit.measure.paired.recognized import ARITHMETIC, Score, like, recognize
 
 
 def per_sample(
@@ -34,18 +30,12 @@ def per_sample(
         parts = metric.each(outputs, labels)
         if parts is not None:
             return parts if parts.ndim == 1 else None
-    count = len(outputs)
-    values = np.full(count, np.nan)
-    halves = np.array_split(np.random.default_rng(seed).permutation(count), 2)
-    for part in (np.arange(min(FIRST, count)), np.arange(count), *halves):
-        for i in part[np.isnan(values[part])]:
-            values[i] = score_of(metric, outputs, labels, [i])
-            if np.isnan(values[i]):
-                return None
-        whole = score_of(metric, outputs, labels, part)
-        if not np.isclose(values[part].mean(), whole, rtol=EXACT, atol=EXACT * float(np.abs(values[part]).max())):
-            return None
-    return values
+    found = recognize(_score(metric, outputs, labels), len(outputs), seed=seed)
+    return found.values if found is not None and found.mean is ARITHMETIC and found.weights is None else None
+
+
+def _score(metric: Metric, outputs: Sequence[Outputs], labels: Labels) -> Score:
+    return lambda indices: score_of(metric, outputs, labels, indices)
 
 
 def score_of(
@@ -90,12 +80,15 @@ class PairedParts(NamedTuple):
 def paired_parts(
     metric: Metric, outputs: Sequence[Outputs], reference: Sequence[Outputs], labels: Labels, seed: int = 0
 ) -> PairedParts:
-    """What both models' samples contribute: from `each`, else sample by sample, else from the metric of any selection."""
+    """What both models' samples contribute: from `each`, else as it is recognized, else from the metric of any selection."""
     each = metric.each or (lambda *_: None)
     quantized, floating = each(outputs, labels), each(reference, labels)
     if quantized is None or floating is None:
-        floating = per_sample(metric, reference, labels, seed=seed)
-        quantized = None if floating is None else per_sample(metric, outputs, labels, seed=seed)
+        real = recognize(_score(metric, reference, labels), len(reference), seed=seed)
+        given = None if real is None else like(real, _score(metric, outputs, labels), seed=seed)
+        if real is not None and given is not None:
+            floating, quantized = real.parts(), given.parts()
+            metric = replace(metric, total=real.total)
     if quantized is None or floating is None:
         differ = [
             any(not np.array_equal(a, b) for a, b in zip(q, f, strict=True))
