@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from fewbit.errors import DataError, RecipeError
 from fewbit.measure.metrics import METRICS, Metric, Outputs, resolve_metric
-from fewbit.measure.paired import paired_drop, per_sample
+from fewbit.measure.paired import judge, paired_drop, per_sample, takes_long, unbounded_drop
 
 Answers = list[Outputs]
 
@@ -212,3 +214,22 @@ def test_wrong_use_is_an_error() -> None:
         doubled: Answers = [[np.repeat(first, 2, 0)] for first, *_ in real]
         top1 = Metric("m", lambda o, _: 1.0, each=lambda o, _: np.ones(sum(len(first) for first, *_ in o)))
         paired_drop(top1, quantized, doubled, labels)
+
+
+def test_a_drop_without_bounds_where_a_metric_takes_long() -> None:
+    outputs = [[np.array([[float(i % 3 == 0), 0.5]])] for i in range(30)]
+    reference = [[np.array([[0.0, 0.5]])] for _ in range(30)]
+    labels = [1] * 30  # a third of the answers got wrong
+
+    def slow(given: Sequence[Outputs], wanted: Sequence[Any]) -> float:
+        time.sleep(0.01)
+        right = [first.argmax() == label for (first, *_), label in zip(given, wanted, strict=True)]
+        return float(np.mean(right) ** 3)  # no mean of samples
+
+    metric = resolve_metric(slow)
+    assert takes_long(metric, outputs, labels, calls=400, seconds=2.0)
+    assert not takes_long(metric, outputs, labels, calls=400, seconds=60.0)
+    assert not takes_long(resolve_metric("top1"), outputs, labels, calls=400, seconds=0.0)
+    drop = unbounded_drop(metric, outputs, reference, labels)
+    assert drop.drop == pytest.approx(1 - (2 / 3) ** 3) and drop.upper == np.inf and drop.lower == -np.inf
+    assert judge(drop, 0.5).kind == "undecided" and drop.to_dict()["high"] is None

@@ -31,7 +31,7 @@ from fewbit.graph.load import load
 from fewbit.measure.behaviour import behaviour
 from fewbit.measure.energy import Meter
 from fewbit.measure.metrics import Metric
-from fewbit.measure.paired import hopeless, judge, paired_drop, unit_losses
+from fewbit.measure.paired import hopeless, judge, paired_drop, takes_long, unbounded_drop, unit_losses
 from fewbit.measure.suspicious import suspicious
 from fewbit.plan.plan import Plan
 from fewbit.progress import Progress
@@ -41,6 +41,7 @@ from fewbit.runtimes.table import open_model, runtime_named
 MODEL, PLAN, FLOAT = "model", "plan.json", "float"
 _LOOK = 0.35  # of the samples for the search, chosen at random, after which a candidate without hope is stopped
 _RESAMPLING: Mapping[Part, float] = {"search": 5.0, "certification": 40.0}  # seconds, for metrics that are no means
+_CALLS = 400  # of a metric that is no mean: 200 resamples of two models
 _TIMING_ROUNDS = 31
 Stored = list[Outputs]
 
@@ -163,13 +164,16 @@ def score(
     metric = replace(setup.resolved_metric(), points=points)
     real = dict(zip(getattr(splits, part), load_outputs(Path(answers)), strict=True))
     given: dict[int, tuple[Outputs, Any]] = {}
-    stopped = False
+    stopped = slow = False
     for positions in _looks(splits, part, setup.seed):
         before = len(given)
         some = splits.with_positions(part, positions)
         given |= zip(positions, _run(model, setup, some, part, progress), strict=True)
         if part == "search" and len(given) < len(real):
             outputs, labels = map(list, zip(*given.values(), strict=True))
+            slow = takes_long(metric, outputs, labels, calls=_CALLS, seconds=_RESAMPLING[part])
+            if slow:
+                continue
             losses = unit_losses(metric, outputs, [real[i] for i in given], labels)
             stopped = hopeless(losses, limit, planned=len(real), seen=len(given), before=before)
             if stopped:
@@ -177,9 +181,11 @@ def score(
     order = sorted(given)
     outputs, labels = [given[i][0] for i in order], [given[i][1] for i in order]
     reference = [real[i] for i in order]
-    drop = paired_drop(
-        metric, outputs, reference, labels, confidence=confidence, seed=setup.seed, seconds=_RESAMPLING[part]
-    )
+    seconds = _RESAMPLING[part]
+    if slow:
+        drop = unbounded_drop(metric, outputs, reference, labels, confidence=confidence)
+    else:
+        drop = paired_drop(metric, outputs, reference, labels, confidence=confidence, seed=setup.seed, seconds=seconds)
     verdict = judge(drop, limit)
     return {
         "drop": drop.to_dict(),

@@ -115,6 +115,40 @@ def paired_drop(
     return _resampled(metric, baseline, value, sign, pair, found, confidence)
 
 
+def unbounded_drop(
+    metric: Metric,
+    outputs: Sequence[Outputs],
+    reference: Sequence[Outputs],
+    labels: Labels,
+    *,
+    confidence: float = 0.95,
+) -> Drop:
+    """The drop alone, without bounds: for a search among candidates by a metric that takes long, where nothing is claimed.
+
+    Raises:
+        DataError: the metric is not a number.
+    """
+    if metric.against == "baseline":
+        labels = reference
+    value, baseline = metric(outputs, labels), metric(reference, labels)
+    lost = (baseline - value) if metric.higher_is_better else (value - baseline)
+    ends = (-math.inf, math.inf)
+    how = "no bounds: the metric takes long"
+    return Drop(
+        metric.name,
+        metric.points,
+        baseline,
+        value,
+        lost,
+        *ends,
+        *ends,
+        confidence,
+        len(outputs),
+        how,
+        len(outputs),
+    )
+
+
 def _right_or_wrong(
     metric: Metric, baseline: float, value: float, loss: NDArray[np.float64], confidence: float
 ) -> Drop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -36,6 +37,17 @@ def per_sample(
 
 def _score(metric: Metric, outputs: Sequence[Outputs], labels: Labels) -> Score:
     return lambda indices: score_of(metric, outputs, labels, indices)
+
+
+def takes_long(metric: Metric, outputs: Sequence[Outputs], labels: Labels, *, calls: int, seconds: float) -> bool:
+    """Whether so many calls of a metric would take longer, and what samples contribute is not known without them."""
+    if metric.each is not None and metric.each(outputs, labels) is not None:
+        return False
+    started = time.perf_counter()
+    score_of(metric, outputs, labels, range(len(outputs)))
+    if (time.perf_counter() - started) * calls <= seconds:
+        return False
+    return recognize(_score(metric, outputs, labels), len(outputs)) is None
 
 
 def score_of(
