@@ -32,12 +32,18 @@ class Publisher:
         self.out, self.session = out, session
         self.header, self.setup, self.options, self.begun = header, setup, options, begun
         self._published = ""
+        self._known = 0
 
     def update(self, found: Found) -> dict[str, Any]:
         """The document as it is now; the best model so far appears in the folder when it changes."""
         if found.chosen is not None and found.chosen.files != self._published:
             self._publish(found.chosen)
-        return document(self.header, self.setup, self.options, found, time.monotonic() - self.begun)
+        told = document(self.header, self.setup, self.options, found, time.monotonic() - self.begun)
+        known = sum(entry.status not in ("waiting", "working") for entry in found.entries)
+        if known != self._known:
+            self._known = known
+            _write_json(self.out / DOCUMENT, told)  # `fewbit report` shows a search that goes on, or was killed
+        return told
 
     def finish(self, found: Found) -> dict[str, Any]:
         """Write what remains: the chosen model, the manifest, the document and the page. Without a choice, no model stays."""
