@@ -128,7 +128,7 @@ def test_too_small_a_size_leaves_nothing(digits: Path, samples: Path, labelled: 
         (
             {"recipes": ["int7"]},
             RecipeError,
-            "no candidate could be built; int7: building: recipe 'int7' does not exist",
+            "no candidate could be measured; int7: building: recipe 'int7' does not exist",
         ),
     ],
 )

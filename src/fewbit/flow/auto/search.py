@@ -162,7 +162,7 @@ class Search:
         self._try(recipes or ladder(self.setup.target, self.options.objective))
         if all(entry.status == "failed" for entry in self.found.entries):
             first = self.found.entries[0]
-            raise RecipeError(f"no candidate could be built; {first.id}: {first.reason}")
+            raise RecipeError(f"no candidate could be measured; {first.id}: {first.reason}")
         if self._better_was_refused() is not None:
             self._repair()
         if not recipes:

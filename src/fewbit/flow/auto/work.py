@@ -171,10 +171,12 @@ def score(
         given |= zip(positions, _run(model, setup, some, part, progress), strict=True)
         if part == "search" and len(given) < len(real):
             outputs, labels = map(list, zip(*given.values(), strict=True))
-            slow = takes_long(metric, outputs, labels, calls=_CALLS, seconds=_RESAMPLING[part])
+            known = [real[i] for i in given]
+            wanted = labels if metric.against == "labels" else known
+            slow = takes_long(metric, outputs, wanted, calls=_CALLS, seconds=_RESAMPLING[part])
             if slow:
                 continue
-            losses = unit_losses(metric, outputs, [real[i] for i in given], labels)
+            losses = unit_losses(metric, outputs, known, wanted)
             stopped = hopeless(losses, limit, planned=len(real), seen=len(given), before=before)
             if stopped:
                 break
