@@ -47,9 +47,16 @@ class DataSource:
 
     def __iter__(self) -> Iterator[Sample]:
         for index, (given, label) in enumerate(self.items()):
-            lone = not isinstance(given, Mapping) and len(self._inputs) == 1
-            feed = {self._inputs[0].name: given} if lone else given
-            yield Sample(check_feed(feed, self._inputs, index), label)
+            yield Sample(self.checked(given, index), label)
+
+    def checked(self, given: Any, index: int) -> Feed:
+        """A feed that `items` gave, as the model takes it.
+
+        Raises:
+            DataError: it does not fit.
+        """
+        lone = not isinstance(given, Mapping) and len(self._inputs) == 1
+        return check_feed({self._inputs[0].name: given} if lone else given, self._inputs, index)
 
     def items(self) -> Iterator[tuple[Any, Any]]:
         """Feeds as they come, unchecked, and labels."""
