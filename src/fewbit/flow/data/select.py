@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbit.capture.pooled import pooled
-from fewbit.data import DataSource, InputInfo, Sample
-from fewbit.data.npz import LABELS
-from fewbit.data.selection import distances_to, facility_location, standardized
+from fewbit.data import InputInfo, Sample
+from fewbit.data.npz import LABELS, batch_of
+from fewbit.data.selection import distances_to, k_center, standardized
 from fewbit.data.source import Selected
 from fewbit.errors import DataError, ModelError, OutputError
 from fewbit.flow.common import hub_inputs
@@ -27,6 +27,9 @@ from fewbit.measure.classes import classes_of
 from fewbit.progress import SILENT, Progress
 
 _SITES = 4  # from the first to the last layer: neighbours show much the same
+
+MOST = 4096
+"""Samples that are looked at: at up to 100 kB each (4 activations of 1000 channels) they take 400 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +119,21 @@ def select_data(
     hub = load(opened, signature=importing.signature if opened is model else None)
     inputs = hub_inputs(hub)
     source, notes = samples_in_layout(data, inputs, limit=None, preprocess=preprocess, purpose="a choice")
-    seen = _looked_at(hub, source, progress)
-    held, labels = len(seen.labels), seen.labels
+    held = source.count if source.count is not None else sum(1 for _ in source.items())
     if held < count:
         raise DataError(
             f"{count} samples are to be chosen, and {source.description} has {held}: give more, or a lower -n"
         )
+    among = _among(held, count, seed)
+    if len(among) < held:
+        notes.append(
+            f"{len(among)} of {held} samples were looked at: the first {count}, and others drawn with seed {seed}"
+        )
+    seen = _looked_at(hub, Selected(source, among).of(source), len(among), progress)
     features = standardized(seen.blocks)
-    kinds = None if any(label is None for label in labels) else classes_of(labels)
-    positions = facility_location(features, count, kinds, seed=seed)
+    kinds = None if any(label is None for label in seen.labels) else classes_of(seen.labels)
+    chosen = k_center(features, count, kinds)
+    positions = [among[i] for i in chosen]
     _write(path, Selected(source, positions).of(source), inputs, count)
     return Selection(
         path,
@@ -132,7 +141,7 @@ def select_data(
         held,
         positions,
         None if kinds is None else int(kinds.max()) + 1,
-        _coverage(features, seen.ends, positions),
+        _coverage(features, seen.ends, chosen),
         _coverage(features, seen.ends, range(count)),
         notes,
     )
@@ -148,7 +157,15 @@ class _Seen:
     labels: list[Any]
 
 
-def _looked_at(hub: Hub, source: DataSource, progress: Progress) -> _Seen:
+def _among(held: int, count: int, seed: int) -> list[int]:
+    """The positions of the samples that are looked at, ascending: all, or the first ones and some drawn from the others."""
+    if held <= max(MOST, count):
+        return list(range(held))
+    drawn = np.random.default_rng(seed).choice(np.arange(count, held), max(MOST, count) - count, replace=False)
+    return [*range(count), *np.sort(drawn).tolist()]
+
+
+def _looked_at(hub: Hub, samples: Iterator[Sample], count: int, progress: Progress) -> _Seen:
     sites: dict[str, int | None] = {**read_values(hub)}
     if not sites:
         raise ModelError(
@@ -161,11 +178,11 @@ def _looked_at(hub: Hub, source: DataSource, progress: Progress) -> _Seen:
     ends: list[tuple[list[float], list[float]]] = []
 
     def feeds() -> Iterator[Mapping[str, NDArray[Any]]]:
-        for sample in source:
+        for sample in samples:
             labels.append(sample.label)
             yield sample.feed
 
-    with progress.task("looking at samples", source.count) as advance:
+    with progress.task("looking at samples", count) as advance:
         for one in pooled(hub, sites, feeds()):
             rows.append([part for name in some for part in one[name]])
             ends.append(([float(p.low.min()) for p in one.values()], [float(p.high.max()) for p in one.values()]))
@@ -206,16 +223,15 @@ def _write(path: Path, samples: Iterator[Sample], inputs: Sequence[InputInfo], c
             _save(path / f"{index:05d}.npz", {**sample.feed, **label})
         return
     held = list(samples)
-    sizes = {info.shape[0] for info in inputs if info.shape and isinstance(info.shape[0], int)}
-    batch = sizes.pop() if len(sizes) == 1 else 1  # as `fewbit.data.npz.rows` reads it
+    batch = batch_of(inputs)
     arrays = {}
     for info in inputs:
         shapes = sorted({sample.feed[info.name].shape for sample in held})
         if len(shapes) > 1 or not shapes[0] or shapes[0][0] != batch:
             told = " and ".join(str(list(shape)) for shape in shapes[:2])
             raise DataError(
-                f"input {info.name} has shape {told}: an .npz holds one row of one shape a sample; give -o a folder, which gets "
-                "one file for each"
+                f"input {info.name} has shape {told}: an .npz holds one row of one shape a sample; give -o a folder, which "
+                "gets one file for each"
             )
         arrays[info.name] = np.concatenate([sample.feed[info.name] for sample in held])
     if not any(sample.label is None for sample in held):
