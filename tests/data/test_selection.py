@@ -28,6 +28,12 @@ def test_each_class_gets_its_share() -> None:
     assert np.bincount(classes[k_center(LINE, 2, classes)], minlength=3).tolist() == [1, 1, 0]
 
 
+def test_a_rare_class_has_one_where_they_suffice() -> None:
+    classes = np.array([0] * 20 + [1])
+    assert 20 in k_center(np.zeros((21, 1)), 2, classes)
+    assert k_center(np.zeros((21, 1)), 1, classes) == [0]
+
+
 def test_of_equals_the_first_is_taken() -> None:
     assert k_center(np.zeros((5, 2)), 2) == [0, 1]
 

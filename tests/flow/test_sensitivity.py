@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,18 @@ def test_one_loud_layer_is_named(tmp_path: Path) -> None:
     data = found.to_dict()
     assert watched(data["layers"], "int4-weights").startswith(data["layers"][0]["name"])
     assert data["layers"][0]["formats"]["int4-weights"]["bytes_saved"] > 3000  # of 4096 bytes
+
+
+def test_values_beyond_float16_leave_nothing(tmp_path: Path) -> None:
+    build = Builder()
+    weight = build.random.standard_normal((64, 32)).astype(np.float32)
+    weight[0, 0] = 1e6
+    build.node("MatMul", ["x", build.constant(weight)], "y")
+    path = build.save(tmp_path / "m.onnx", {"x": ("N", 64)}, ["y"])
+    data = sensitivity(path, {"x": np.ones((2, 64), np.float32)}, ["fp16"]).to_dict()
+    assert data["layers"][0]["formats"]["fp16"]["noise"] is None and data["recipes"][0]["expected_db"] is None
+    assert watched(data["layers"], "fp16") == f"{data['layers'][0]['name']} (values beyond what the format holds)"
+    json.dumps(data, allow_nan=False)
 
 
 def test_layers_that_share_a_weight_are_one(tmp_path: Path) -> None:

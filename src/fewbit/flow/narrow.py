@@ -57,5 +57,6 @@ def _narrow(hub: Hub, plan: Plan, node: ir.Node, value: ir.Value) -> Any:
     site = plan.sites[str(value.name)]
     assert site.spec is not None
     if site.params is None:  # float16 and the like
-        return np.asarray(hub.constant(value), np.float32).astype(site.spec.dtype.storage).astype(np.float32)
+        with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and the noise with it
+            return np.asarray(hub.constant(value), np.float32).astype(site.spec.dtype.storage).astype(np.float32)
     return effective_weight(hub, plan, node, value)

@@ -114,8 +114,8 @@ class Layer:
         formats = {
             name: {
                 "dtype": f.dtype,
-                "noise": f.noise,
-                "sqnr_db": f.sqnr,
+                "noise": finite_or_none(f.noise),
+                "sqnr_db": finite_or_none(f.sqnr),
                 "bytes": f.bytes,
                 "bytes_saved": self.float_bytes - f.bytes,
             }
@@ -151,7 +151,7 @@ class Uniform:
             "layers": self.layers,
             "bytes": self.bytes,
             "bytes_saved": self.bytes_saved,
-            "expected_db": self.expected,
+            "expected_db": finite_or_none(self.expected),
             "measured_db": self.measured,
         }
 
@@ -222,7 +222,7 @@ def sensitivity(
     if samples < 1:
         raise RecipeError(f"the number of samples must be at least 1, given {samples}")
     (opened,) = open_models([model], importing, data, progress)
-    hub = load(opened, signature=importing.signature if opened is model else None)
+    hub = load(opened)
     check_float(hub, model)
     source, notes = samples_in_layout(
         data, hub_inputs(hub), limit=EFFORTS["standard"].samples, preprocess=preprocess, purpose="sensitivity"

@@ -45,7 +45,7 @@ def _layers(layers: list[dict[str, Any]], recipes: list[str]) -> Table:
             layer["op"],
             size(layer["float_bytes"]),
             percent(layer["work"]),
-            *(f"{formats[name]['sqnr_db']:.1f}" if name in formats else "-" for name in recipes),
+            *(_noise(formats[name]["sqnr_db"], "") if name in formats else "-" for name in recipes),
             size(max(f["bytes_saved"] for f in formats.values())),
         )
     return table
@@ -56,14 +56,23 @@ def _recipes(recipes: list[dict[str, Any]]) -> Table:
     for column in ("all layers in", "layers", "saved", "expected", "measured"):
         table.add_column(column, justify="left" if column == "all layers in" else "right")
     for r in recipes:
-        row = (str(r["layers"]), size(r["bytes_saved"]), decibel(r["expected_db"]), decibel(r["measured_db"]))
+        row = (str(r["layers"]), size(r["bytes_saved"]), _noise(r["expected_db"], " dB"), decibel(r["measured_db"]))
         table.add_row(Text(plain(r["recipe"])), *row)
     return table
 
 
+def _noise(value: float | None, unit: str) -> str:
+    """None: values beyond what the format holds, as in float16, which leave nothing of the outputs."""
+    return "lost" if value is None else f"{value:.1f}{unit}"
+
+
 def watched(layers: list[dict[str, Any]], recipe: str) -> str:
     """The fewest layers that bring half of a recipe's noise, five at most, and their share of it."""
-    noise = {x["name"]: x["formats"][recipe]["noise"] for x in layers if recipe in x["formats"]}
+    known = {x["name"]: x["formats"][recipe]["noise"] for x in layers if recipe in x["formats"]}
+    lost = [name for name, noise in known.items() if noise is None]
+    if lost:
+        return f"{', '.join(map(plain, lost[:_NAMED]))} (values beyond what the format holds)"
+    noise = {name: float(n) for name, n in known.items()}
     total = sum(noise.values())
     if not total:
         return "none: they bring no noise"

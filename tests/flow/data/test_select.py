@@ -72,6 +72,8 @@ def test_more_samples_than_are_looked_at(linear: Path, tmp_path: Path, monkeypat
     assert one.notes == ["20 of 48 samples were looked at: the first 3, and others drawn with seed 1"]
     assert one.positions == again.positions and one.samples == 48
     assert one.positions != other.positions
+    drawn = np.random.default_rng(2).choice(np.arange(3, 48), 17, replace=False)
+    assert set(other.positions) <= {0, 1, 2, *drawn.tolist()}
     with np.load(other.path) as stored:
         assert (stored["x"] == grouped()[list(other.positions)]).all()
 

@@ -96,7 +96,7 @@ def check_data(
     if chosen is not None and chosen.against == "baseline":
         raise RecipeError(f"metric {chosen.name} needs no labels, and --metric is to check them: give one such as top1")
     (opened,) = open_models([model], importing, data, progress)
-    hub = load(opened, signature=importing.signature if opened is model else None)
+    hub = load(opened)
     source, notes = _source(data, hub, preprocess)
     facts = _facts(source, hub, "the data", progress)
     other, other_facts = None, None

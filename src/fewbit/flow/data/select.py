@@ -116,7 +116,7 @@ def select_data(
             "the samples are an iterator, which can be read once, and a choice reads them twice: give a list"
         )
     (opened,) = open_models([model], importing, data, progress)
-    hub = load(opened, signature=importing.signature if opened is model else None)
+    hub = load(opened)
     inputs = hub_inputs(hub)
     source, notes = samples_in_layout(data, inputs, limit=None, preprocess=preprocess, purpose="a choice")
     held = source.count if source.count is not None else sum(1 for _ in source.items())
