@@ -30,6 +30,7 @@ def test_a_fixed_batch_takes_several_samples_at_once() -> None:
     fixed = [InputInfo("x", np.dtype(np.float32), (2, 2))]
     data = {"x": np.zeros((5, 2), np.float32)}
     assert [f["x"].shape for f in feeds_of(data, inputs=fixed)] == [(2, 2), (2, 2)]
+    assert open_source(data, inputs=fixed).count == 2
     with pytest.raises(DataError, match="batches of 2 samples, and there are 1"):
         feeds_of({"x": np.zeros((1, 2), np.float32)}, inputs=fixed)
 

@@ -9,7 +9,21 @@ from typing import NoReturn
 
 import typer
 
-from fewbit.cli import auto, bench, compare, demo, eval, inspect, quantize, report, reproduce, targets, tune
+from fewbit.cli import (
+    auto,
+    bench,
+    compare,
+    data,
+    demo,
+    eval,
+    inspect,
+    quantize,
+    report,
+    reproduce,
+    sensitivity,
+    targets,
+    tune,
+)
 
 app = typer.Typer(
     name="fewbit",
@@ -24,10 +38,12 @@ app.command("tune")(tune.command)
 app.command("eval")(eval.command)
 app.command("bench")(bench.command)
 app.command("compare")(compare.command)
+app.command("sensitivity")(sensitivity.command)
 app.command("inspect")(inspect.command)
 app.command("reproduce")(reproduce.command)
 app.command("report")(report.command)
 app.command("demo")(demo.command)
+app.add_typer(data.app, name="data")
 app.add_typer(targets.app, name="targets")
 
 

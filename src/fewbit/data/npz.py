@@ -37,9 +37,7 @@ def open_npz(path: Path) -> tuple[dict[str, NDArray[Any]], int]:
 
 def rows(arrays: Mapping[str, NDArray[Any]], inputs: Sequence[InputInfo]) -> Iterator[tuple[dict[str, Any], Any]]:
     """One sample after another. A model with a fixed batch of B takes B samples at once; a remainder is left out."""
-    count = _count(arrays, "the samples")
-    sizes = {info.shape[0] for info in inputs if info.shape and isinstance(info.shape[0], int)}
-    batch = sizes.pop() if len(sizes) == 1 else 1
+    count, batch = _count(arrays, "the samples"), batch_of(inputs)
     if 0 < count < batch:
         raise DataError(f"the model takes batches of {batch} samples, and there are {count}")
     for start in range(0, count - batch + 1, batch):
@@ -47,6 +45,12 @@ def rows(arrays: Mapping[str, NDArray[Any]], inputs: Sequence[InputInfo]) -> Ite
         feed = {name: array[part] for name, array in arrays.items() if name != LABELS}
         labels = arrays.get(LABELS)
         yield feed, None if labels is None else labels[start] if batch == 1 else labels[part]
+
+
+def batch_of(inputs: Sequence[InputInfo]) -> int:
+    """How many rows a feed takes: the fixed first axis of all inputs that have one, else 1."""
+    sizes = {info.shape[0] for info in inputs if info.shape and isinstance(info.shape[0], int)}
+    return sizes.pop() if len(sizes) == 1 else 1
 
 
 def numbered_files(folder: Path) -> list[Path]:

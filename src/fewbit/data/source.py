@@ -47,9 +47,16 @@ class DataSource:
 
     def __iter__(self) -> Iterator[Sample]:
         for index, (given, label) in enumerate(self.items()):
-            lone = not isinstance(given, Mapping) and len(self._inputs) == 1
-            feed = {self._inputs[0].name: given} if lone else given
-            yield Sample(check_feed(feed, self._inputs, index), label)
+            yield Sample(self.checked(given, index), label)
+
+    def checked(self, given: Any, index: int) -> Feed:
+        """A feed that `items` gave, as the model takes it.
+
+        Raises:
+            DataError: it does not fit.
+        """
+        lone = not isinstance(given, Mapping) and len(self._inputs) == 1
+        return check_feed({self._inputs[0].name: given} if lone else given, self._inputs, index)
 
     def items(self) -> Iterator[tuple[Any, Any]]:
         """Feeds as they come, unchecked, and labels."""
@@ -162,11 +169,12 @@ def open_source(
 
 def _from_python(source: Any, inputs: Sequence[InputInfo], description: str, limit: int | None) -> DataSource:
     if isinstance(source, Mapping):
-        from fewbit.data.npz import rows
+        from fewbit.data.npz import batch_of, rows
 
         arrays = {str(k): np.asarray(v) for k, v in source.items()}
         held = len(next(iter(arrays.values()))) if arrays else 0
-        return DataSource(lambda: rows(arrays, inputs), inputs, description=description, count=held, limit=limit)
+        feeds = held // batch_of(inputs)
+        return DataSource(lambda: rows(arrays, inputs), inputs, description=description, count=feeds, limit=limit)
     if isinstance(source, np.ndarray):
         if len(inputs) != 1:
             raise DataError(
@@ -227,5 +235,6 @@ def _from_path(path: Path, inputs: Sequence[InputInfo], limit: int | None, prepr
         raise DataError(f"{path} does not exist; give an .npz, a folder of .npz or images, or FILE.py:NAME")
     if path.suffix != ".npz":
         raise DataError(f"{path} is not an .npz; give an .npz, a folder of .npz or images, or FILE.py:NAME")
-    arrays, count = npz.open_npz(path)
+    arrays, held = npz.open_npz(path)
+    count = held // npz.batch_of(inputs)
     return DataSource(lambda: npz.rows(arrays, inputs), inputs, description=str(path), count=count, limit=limit)
