@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from fewbit.capture.noise import noise_of_nodes
-from fewbit.flow.auto.sensitivity import stored_narrow
 from fewbit.flow.auto.setup import Setup, Splits
 from fewbit.flow.auto.work import calibration_samples, graph_of
+from fewbit.flow.narrow import stored_narrow
 from fewbit.flow.outputs import score_views
 from fewbit.measure.compare import finite_or_none
 from fewbit.plan.plan import Plan

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fewbit.flow.auto.setup import Setup, Splits
+from fewbit.flow.auto.work import calibration_samples, graph_of
 from fewbit.flow.calibrate import EFFORTS, Calibrator
-from fewbit.flow.common import hub_inputs, target_for
-from fewbit.flow.faces import samples_in_layout
-from fewbit.flow.opening import load
+from fewbit.flow.common import target_for
 from fewbit.flow.sensitivity import NOISE_SAMPLES, measure_layers
 from fewbit.progress import Progress
 
@@ -25,14 +24,8 @@ def sensitivity(
         `layers`: name of the weight's first node, all nodes that read it, and per recipe `bytes` and `noise` (None where the
         target does not hold it so).
     """
-    hub = load(setup.model)
-    source, _ = samples_in_layout(
-        splits.selected(setup, "calibration"),
-        hub_inputs(hub),
-        limit=None,
-        preprocess=setup.preprocess,
-        purpose="calibration",
-    )
+    hub = graph_of(setup)
+    source = calibration_samples(setup, splits, hub)
     feeds = list(islice(source.feeds(), NOISE_SAMPLES))
     job = Calibrator(hub, target_for(setup.target), 1, progress, EFFORTS["standard"], source)
     found = measure_layers(job, recipes, feeds, setup.seed)
