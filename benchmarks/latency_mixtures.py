@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from fewbit.flow.auto.costs import FLOAT, INT8, Pricer, mixture_recipe
+from fewbit.flow.auto.costs import Pricer
 from fewbit.flow.auto.setup import Setup
+from fewbit.flow.auto.speed import FLOAT, INT8, mixture_recipe
 from fewbit.flow.common import hub_inputs
 from fewbit.flow.faces import samples_in_layout
 from fewbit.flow.opening import load
@@ -45,16 +46,14 @@ def main() -> None:
     options = parser.parse_args()
     setup = Setup(options.model, options.data, None, None, "cosine", None, options.target, options.seed, 0.95, 8)
     hub = load(setup.model)
-    source, _ = samples_in_layout(
-        setup.data, hub_inputs(hub), limit=4, preprocess=None, purpose="calibration"
-    )
+    source, _ = samples_in_layout(setup.data, hub_inputs(hub), limit=4, preprocess=None, purpose="calibration")
     pricer = Pricer(hub, setup, source, SILENT)
     # No noise: every layer may be int8, and none need be.
     noise = {str(node.name): {INT8: 0.0} for node in hub.nodes()}
     found = pricer.found(noise)
     generator = np.random.default_rng(options.seed)
     formats: dict[str, dict[str, str]] = {INT8: {}}
-    formats |= {f"found {i}": dict(m["formats"]) for i, m in enumerate(found["mixtures"])}
+    formats |= {f"found {i}": dict(m["formats"]) for i, m in enumerate(found["mixtures"]) if m["counts"][INT8]}
     for index, share in enumerate(np.linspace(0.1, 0.9, options.count)):
         chosen, state = {}, generator.random() < share
         for part in pricer.parts:
@@ -62,7 +61,8 @@ def main() -> None:
                 state = generator.random() < share
             if state:
                 chosen |= dict.fromkeys(part.nodes, FLOAT)
-        formats[f"random {index}"] = chosen
+        if not all(name in chosen for part in pricer.parts for name in part.heavy):  # that is float as a whole
+            formats[f"random {index}"] = chosen
     predicted, runs = {FLOAT: found["uniform"][FLOAT]}, {}
     with tempfile.TemporaryDirectory() as folder:
         files = {FLOAT: Path(folder) / f"float{pricer.format.suffix}"}
@@ -74,8 +74,14 @@ def main() -> None:
             predicted[name] = sum(t for _, t in pricer.price(pricer.job.plan(recipe)))
             files[name] = Path(folder) / f"{index}{pricer.format.suffix}"
             quantize(
-                setup.model, setup.data, recipe, setup.target, files[name],
-                limit=4, effort="fast", verify=False,
+                setup.model,
+                setup.data,
+                recipe,
+                setup.target,
+                files[name],
+                limit=4,
+                effort="fast",
+                verify=False,
             )
         for name, path in files.items():
             session = open_model(path, threads=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,7 +120,7 @@ def fastest(units: Sequence[Unit], borders: Sequence[Border], most_noise: float 
     )
     if solved.x is None:
         return None
-    formats = [int(np.argmax(solved.x[a:b])) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    formats = [int(np.argmax(solved.x[a:b])) for a, b in pairwise(starts)]
     return mixture_of(units, borders, formats)
 
 

@@ -18,8 +18,8 @@ from fewbit.capture.collect import site_shapes
 from fewbit.data import DataSource
 from fewbit.errors import FewbitError
 from fewbit.flow.auto.latency_table import GAUGES, LatencyTable, chain
-from fewbit.flow.auto.mixed import literal
 from fewbit.flow.auto.setup import Setup, Splits
+from fewbit.flow.auto.speed import DYNAMIC, FLOAT, INT8, mixture_recipe
 from fewbit.flow.auto.units import Between, Part, names_of, parts_of, spread
 from fewbit.flow.calibrate import EFFORTS, Calibrator
 from fewbit.flow.common import hub_inputs, target_for
@@ -39,7 +39,6 @@ from fewbit.runtimes.session import Feed
 from fewbit.runtimes.table import runtime_named
 from fewbit.search.latency_allocation import Border, Mixture, Unit, fastest, is_allowed, mixture_of
 
-FLOAT, INT8, DYNAMIC = "float", "int8", "int8-dynamic"
 _THREADS = 1  # as candidates are timed
 _SAMPLES = 4  # for scales, which times do not depend on
 _BUDGETS = (float("inf"), 0.25, 0.0625)  # of the noise of the fastest: 6 and 12 dB below it
@@ -63,13 +62,6 @@ DOORS: Mapping[str, Door] = MappingProxyType(
 """Format → how its kernels are timed. In files of other formats they cannot be told apart."""
 
 
-def mixes_by_speed(target: str) -> bool:
-    """Whether there is a table of times for a target, and float for layers to stay in."""
-    chosen = target_for(target)
-    runtime = runtime_named(chosen.runtime)
-    return chosen.format in DOORS and not chosen.integers_only and runtime is not None and runtime.timed
-
-
 def costs(
     setup: Setup, splits: Splits, noise: Sequence[Mapping[str, Any]], folder: Path, progress: Progress
 ) -> dict[str, Any]:
@@ -80,7 +72,8 @@ def costs(
 
     Returns:
         `parts`: the nodes of each, milliseconds by format. `uniform`: format → milliseconds of the whole, by the table.
-        `mixtures`: formats of nodes that are not int8, milliseconds, noise. `notes`.
+        `mixtures`: formats of nodes that are not int8, layers by format,
+        milliseconds, noise. `notes`.
     """
     hub = load(setup.model)
     source, _ = samples_in_layout(
@@ -92,13 +85,6 @@ def costs(
     )
     pricer = Pricer(hub, setup, source, progress)
     return pricer.found(_noises(noise))
-
-
-def mixture_recipe(name: str, formats: Mapping[str, str]) -> dict[str, Any]:
-    """A recipe file's content: int8, but for nodes in `float` or `int8-dynamic`, by their exact names."""
-    compute = {FLOAT: "float", DYNAMIC: "dynamic"}
-    rules = [{"match": {"name": literal(node)}, "compute": compute[form]} for node, form in formats.items()]
-    return {"name": name, "base": INT8, "rules": rules}
 
 
 @dataclass
@@ -118,7 +104,7 @@ class Pricer:
     def __post_init__(self) -> None:
         target = target_for(self.setup.target)
         runtime = runtime_named(target.runtime)
-        assert runtime is not None  # mixes_by_speed asked
+        assert runtime is not None  # of speed.TARGETS
         self.job = Calibrator(self.hub, target, 1, self.progress, EFFORTS["fast"], self.source)
         self.table = LatencyTable(runtime.name, runtime.version(), cpu_features().name, _THREADS)
         self.door = DOORS[target.format]
@@ -137,12 +123,21 @@ class Pricer:
         mixtures = self._mixtures()
         return {
             "parts": [
-                {"nodes": part.nodes, "milliseconds": {f: _finite(t) for f, t in zip(self.formats, u.times, strict=True)}}
+                {
+                    "nodes": part.nodes,
+                    "milliseconds": {f: _finite(t) for f, t in zip(self.formats, u.times, strict=True)},
+                }
                 for part, u in zip(self.parts, self.units, strict=True)
             ],
             "uniform": uniform,
             "mixtures": [
-                {"formats": self._choices(m.formats), "milliseconds": m.time, "noise": m.noise} for m in mixtures
+                {
+                    "formats": self._choices(m.formats),
+                    "counts": self._counts(m.formats),
+                    "milliseconds": m.time,
+                    "noise": m.noise,
+                }
+                for m in mixtures
             ],
             "measured": self.table.measured,
             "notes": self.table.notes,
@@ -152,9 +147,7 @@ class Pricer:
         """The kernels of a plan's file with their milliseconds; None: of the float model's."""
         lowered = self.hub.clone().model if plan is None else self.format.lower(self.hub, plan)
         float_plan = Plan(self.hub.fingerprint(), self.setup.target, FLOAT, {}, {})
-        details = details_for(
-            self.format, self.hub, plan or float_plan, self.source, self.setup.model, keep_names=True
-        )
+        details = details_for(self.format, self.hub, plan or float_plan, self.source, self.setup.model, keep_names=True)
         kernels = self._cut_model(lowered, details)
         self.table.learn(kernels, self.door.timed, self._gauges, self.progress)
         return [(kernel, self.table.milliseconds(kernel.digest)) for kernel in kernels]
@@ -163,7 +156,9 @@ class Pricer:
         feed = self.feed
         if details is None:
             details = Details(keep_names=True)
-            feed = {str(v.name): np.full([int(n) for n in v.shape or ()], 0.5, np.float32) for v in model.graph.inputs}
+            feed = {
+                str(v.name): np.full(v.shape.numpy() if v.shape else (), 0.5, np.float32) for v in model.graph.inputs
+            }
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"model{self.format.suffix}"
             self.format.write(model, path, details)
@@ -202,7 +197,9 @@ class Pricer:
         for name in self.formats:
             plan = plans[name]
             forms = [] if plan is None else [plan.nodes[node].form for node in part.nodes]
-            known = name == FLOAT or (name == INT8 and not part.heavy) or all(name in noise.get(n, {}) for n in part.heavy)
+            known = (
+                name == FLOAT or (name == INT8 and not part.heavy) or all(name in noise.get(n, {}) for n in part.heavy)
+            )
             # Where a format leaves a part in float, it is float's business: one choice for one thing.
             useful = name == FLOAT or any(form not in ("float", "absorbed") for form in forms)
             costs.append(sum(times[name].get(n, 0.0) for n in part.nodes) if known and useful else float("inf"))
@@ -297,12 +294,19 @@ class Pricer:
 
     def _choices(self, formats: Sequence[int]) -> dict[str, str]:
         """Node → format, of those that are not int8."""
-        chosen = {}
+        chosen: dict[str, str] = {}
         for part, form in zip(self.parts, formats, strict=True):
             name = self.formats[form]
             if name != INT8:
                 chosen |= {node: name if node in part.heavy else FLOAT for node in part.nodes}
         return chosen
+
+    def _counts(self, formats: Sequence[int]) -> dict[str, int]:
+        """Format → nodes with weights."""
+        counts = dict.fromkeys(self.formats, 0)
+        for part, form in zip(self.parts, formats, strict=True):
+            counts[self.formats[form]] += len(part.heavy)
+        return counts
 
 
 def conversion(size: int, kind: str) -> ir.Model:
@@ -321,7 +325,12 @@ def conversion(size: int, kind: str) -> ir.Model:
         value.name, value.shape = name, start.shape
     to.outputs[0].type, back.outputs[0].type = ir.TensorType(zero.dtype), start.type  # type: ignore[arg-type]
     graph = ir.Graph(
-        [start], [*back.outputs], nodes=[to, back], initializers=[scale, zero], opset_imports={"": 17}, name="conversion"
+        [start],
+        [*back.outputs],
+        nodes=[to, back],
+        initializers=[scale, zero],
+        opset_imports={"": 17},
+        name="conversion",
     )
     return ir.Model(graph, ir_version=8)
 

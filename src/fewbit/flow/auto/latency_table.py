@@ -109,11 +109,15 @@ class LatencyTable:
         try:
             return _parsed(json.loads(text), self.about)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self.notes.append(f"the table of times {self.path} is ignored and made anew: {type(error).__name__} {error}")
+            self.notes.append(
+                f"the table of times {self.path} is ignored and made anew: {type(error).__name__} {error}"
+            )
             return None, {}
 
     def _write(self) -> None:
-        with suppress(ValueError, KeyError, TypeError, AttributeError, OSError):  # what another search has added meanwhile
+        with suppress(
+            ValueError, KeyError, TypeError, AttributeError, OSError
+        ):  # what another search has added meanwhile
             yardstick, others = _parsed(json.loads(self.path.read_text(encoding="utf-8")), self.about)
             if yardstick == self._yardstick:
                 self._times = {**others, **self._times}

@@ -20,6 +20,7 @@ from fewbit.flow.auto.entries import FLOAT, Entry, acceptable, preferred
 from fewbit.flow.auto.mixed import FORMATS, mixed_candidates
 from fewbit.flow.auto.session import Answer, Ask, OutOfTimeError, Session
 from fewbit.flow.auto.setup import Part, Setup, Splits
+from fewbit.flow.auto.speed import SPEED_FORMATS, TARGETS, speed_candidates
 from fewbit.measure.energy import SOURCE, estimated
 from fewbit.search.ladder import Candidate, ladder
 from fewbit.search.limits import Limits, MaxDrop, Objective, max_drop
@@ -161,22 +162,17 @@ class Search:
             self._repair()
         if not recipes:
             self._allocate()
+            self._mix_for_speed()
 
     def _allocate(self) -> None:
         """Find the smallest mixture of formats that keeps to the drop, by bisection along the frontier of size and noise."""
         formats = FORMATS.get((self.setup.target, self.options.objective))
         if formats is None:
             return
-        self._tell("finding how sensitive each layer is")
-        asked = {"recipes": formats}
-        answer = self.session.one(
-            self._ask("sensitivity", "sensitivity", asked, {"splits": self.found.splits, **asked})
-        )
-        if not answer.ok:
-            self.found.notes.append(f"no mixed precision: {answer.finished.result['reason']}")
+        layers = self._sensitivity(formats)
+        if layers is None:
             return
-        self.found.notes += answer.finished.result["notes"]
-        candidates = mixed_candidates(answer.finished.result["layers"], formats)
+        candidates = mixed_candidates(layers, formats)
         low, high = 0, len(candidates) - 1
         while low <= high:
             middle = (low + high) // 2
@@ -185,6 +181,40 @@ class Search:
                 high = middle - 1
             else:
                 low = middle + 1
+
+    def _sensitivity(self, recipes: Sequence[str]) -> list[dict[str, Any]] | None:
+        """The layers and their noises in the formats of some recipes; None where that cannot be found."""
+        self._tell("finding how sensitive each layer is")
+        asked = {"recipes": recipes}
+        answer = self.session.one(
+            self._ask("sensitivity", "sensitivity", asked, {"splits": self.found.splits, **asked})
+        )
+        if not answer.ok:
+            self.found.notes.append(f"no mixed precision: {answer.finished.result['reason']}")
+            return None
+        self.found.notes += answer.finished.result["notes"]
+        layers: list[dict[str, Any]] = answer.finished.result["layers"]
+        return layers
+
+    def _mix_for_speed(self) -> None:
+        """Try mixtures of float and integers where the times of their kernels foretell that they are faster than either."""
+        if self.options.objective != "latency" or self.setup.target not in TARGETS:
+            return
+        layers = self._sensitivity(SPEED_FORMATS)
+        if layers is None:
+            return
+        self._tell("finding what each layer takes in each format")
+        arguments = {"splits": self.found.splits, "noise": layers}
+        answer = self.session.one(self._ask("costs", "costs", {"recipes": SPEED_FORMATS}, arguments, alone=True))
+        if not answer.ok:
+            self.found.notes.append(f"no mixture by speed: {answer.finished.result['reason']}")
+            return
+        self.found.notes += answer.finished.result["notes"]
+        best = next(iter(preferred(self._good(), "latency")), self.float_entry())
+        for candidate in speed_candidates(answer.finished.result, best.candidate.recipe, best.speed_up or 1.0):
+            self._try([candidate])
+            if self._keeps(self.found.entries[-1]):
+                break  # those that are left have less noise, and are slower
 
     def _keeps(self, entry: Entry) -> bool:
         """Whether a candidate kept to the drop on the samples for the search."""

@@ -14,7 +14,7 @@ from fewbit.search.executor import Executor, Outcome, Task
 from fewbit.search.store import Finished, Store, work_key
 
 _OWN_FILES = ("task", "log", "result.json", "result.tmp")
-_PLACES = {"sensitivity": "fewbit.flow.auto.sensitivity"}
+_PLACES = {"sensitivity": "fewbit.flow.auto.sensitivity", "costs": "fewbit.flow.auto.costs"}
 _WORK = "fewbit.flow.auto.work"
 
 
@@ -26,7 +26,7 @@ class OutOfTimeError(Exception):
 class Ask:
     """Work to look up or to do.
 
-    kind: a function of `fewbit.flow.auto.work`, or `sensitivity`. asked: plain data, all that it depends on beside the
+    kind: a function of `fewbit.flow.auto.work`, `sensitivity` or `costs`. asked: plain data, all that it depends on beside the
     setup. arguments: what
     the
     function is called with. label: for people.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fewbit.extras import load_extra
 from fewbit.formats.litert.schema import IDENTIFIER, TENSOR_TYPES, operator_names, schema
 from fewbit.runtimes.kernel import Kernel, kernel_digest
-from fewbit.runtimes.litert import open_interpreter
+from fewbit.runtimes.litert import PURPOSE, open_interpreter
 from fewbit.runtimes.session import Feed
 
 _SEED = 0  # of the numbers that stand for activations
@@ -49,7 +51,9 @@ def litert_kernels(path: Path, feed: Feed) -> list[Kernel]:
         arrays = {f"x{n}": _numbers(graph.tensors[index], generator) for n, index in enumerate(activations)}
         before = [expanding[index] for index in given if index in expanding]
         data = _file(classes, model, graph, [*before, operator], activations, made)
-        found.append(Kernel(kernel_digest(op, _plain(operator.builtinOptions), inputs, outputs), op, names, data, arrays))
+        found.append(
+            Kernel(kernel_digest(op, _plain(operator.builtinOptions), inputs, outputs), op, names, data, arrays)
+        )
     return found
 
 
@@ -101,10 +105,7 @@ def _numbers(tensor: Any, generator: np.random.Generator) -> NDArray[Any]:
 
 def _file(classes: Any, model: Any, graph: Any, operators: list[Any], activations: list[int], made: list[int]) -> bytes:
     """A file with some operators, and of the tensors and buffers those that they need."""
-    import copy
-
-    import flatbuffers
-
+    flatbuffers = load_extra("flatbuffers", PURPOSE)
     indices = _distinct([index for operator in operators for index in [*operator.inputs, *operator.outputs]])
     place = {index: n for n, index in enumerate(indices)}
     buffers = [classes.BufferT()]
