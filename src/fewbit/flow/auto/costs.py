@@ -45,6 +45,7 @@ _BUDGETS = (float("inf"), 0.25, 0.0625)  # of the noise of the fastest: 6 and 12
 _ROUNDS = 3  # in which the model of borders is fitted to what the runtime makes of a mixture
 _SECONDS = 40.0  # for the search around a mixture; what is found until then is taken
 _MOST_FLIPS = 24
+_NAMED = Details(keep_names=True)
 _GAINED = 0.002  # of the time: less is within the error of the table
 
 
@@ -110,7 +111,7 @@ class Pricer:
         self.door = DOORS[target.format]
         self.feed = next(iter(self.source.feeds()))
         self.deadline = time.monotonic() + _SECONDS
-        self._gauges = {name: self._cut_model(chain(*sizes))[0] for name, sizes in GAUGES.items()}
+        self._gauges = {name: self._gauge(name, *sizes) for name, sizes in GAUGES.items()}
         self._priced: dict[tuple[int, ...], float] = {}
 
     @property
@@ -152,17 +153,18 @@ class Pricer:
         self.table.learn(kernels, self.door.timed, self._gauges, self.progress)
         return [(kernel, self.table.milliseconds(kernel.digest)) for kernel in kernels]
 
-    def _cut_model(self, model: ir.Model, details: Details | None = None) -> list[Kernel]:
-        feed = self.feed
-        if details is None:
-            details = Details(keep_names=True)
-            feed = {
-                str(v.name): np.full(v.shape.numpy() if v.shape else (), 0.5, np.float32) for v in model.graph.inputs
-            }
+    def _cut_model(self, model: ir.Model, details: Details = _NAMED, feed: Feed | None = None) -> list[Kernel]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"model{self.format.suffix}"
             self.format.write(model, path, details)
-            return self.door.cut(path, feed)
+            return self.door.cut(path, self.feed if feed is None else feed)
+
+    def _gauge(self, name: str, count: int, width: int) -> Kernel:
+        """A whole chain as one kernel."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"model{self.format.suffix}"
+            self.format.write(chain(count, width), path, _NAMED)
+            return Kernel(name, "Tanh", (), path.read_bytes(), {"x": np.full((1, width), 0.5, np.float32)})
 
     def _look(self, noise: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         """Time the uniform files, and divide the graph; the whole of each format, in milliseconds."""
@@ -218,7 +220,9 @@ class Pricer:
     def _conversion(self, shape: Sequence[int]) -> tuple[float, float]:
         """Milliseconds of QuantizeLinear and of DequantizeLinear at a size."""
         size = int(np.prod(shape)) or 1
-        kernels = self._cut_model(conversion(size, self.job.target.activations))
+        kernels = self._cut_model(
+            conversion(size, self.job.target.activations), feed={"x": np.full((1, size), 0.5, np.float32)}
+        )
         self.table.learn(kernels, self.door.timed, self._gauges, self.progress)
         to, back = (self.table.milliseconds(kernel.digest) for kernel in (kernels[0], kernels[-1]))
         return to, back

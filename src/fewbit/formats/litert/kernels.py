@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewbit.extras import load_extra
 from fewbit.formats.litert.schema import IDENTIFIER, TENSOR_TYPES, operator_names, schema
 from fewbit.runtimes.kernel import Kernel, kernel_digest
-from fewbit.runtimes.litert import PURPOSE, open_interpreter
+from fewbit.runtimes.litert import open_interpreter
 from fewbit.runtimes.session import Feed
 
 _SEED = 0  # of the numbers that stand for activations
@@ -105,7 +104,8 @@ def _numbers(tensor: Any, generator: np.random.Generator) -> NDArray[Any]:
 
 def _file(classes: Any, model: Any, graph: Any, operators: list[Any], activations: list[int], made: list[int]) -> bytes:
     """A file with some operators, and of the tensors and buffers those that they need."""
-    flatbuffers = load_extra("flatbuffers", PURPOSE)
+    import flatbuffers  # type: ignore[import-untyped]
+
     indices = _distinct([index for operator in operators for index in [*operator.inputs, *operator.outputs]])
     place = {index: n for n, index in enumerate(indices)}
     buffers = [classes.BufferT()]
