@@ -43,8 +43,8 @@ _THREADS = 1  # as candidates are timed
 _SAMPLES = 4  # for scales, which times do not depend on
 _BUDGETS = (float("inf"), 0.25, 0.0625)  # of the noise of the fastest: 6 and 12 dB below it
 _ROUNDS = 3  # in which the model of borders is fitted to what the runtime makes of a mixture
-_SECONDS = 40.0  # for the search around a mixture; what is found until then is taken
-_MOST_FLIPS = 24
+_SECONDS = 20.0  # for the search around a mixture; what is found until then is taken
+_MOST_FLIPS = 16
 _NAMED = Details(keep_names=True)
 _GAINED = 0.002  # of the time: less is within the error of the table
 
@@ -110,7 +110,7 @@ class Pricer:
         self.table = LatencyTable(runtime.name, runtime.version(), cpu_features().name, _THREADS)
         self.door = DOORS[target.format]
         self.feed = next(iter(self.source.feeds()))
-        self.deadline = time.monotonic() + _SECONDS
+        self.deadline = float("inf")
         self._gauges = {name: self._gauge(name, *sizes) for name, sizes in GAUGES.items()}
         self._priced: dict[tuple[int, ...], float] = {}
 
@@ -183,10 +183,10 @@ class Pricer:
         self.parts, self.between = parts_of(self.hub, whole, set(times[FLOAT]))
         self.units = [self._unit(part, plans, times, noise) for part in self.parts]
         self.borders = self._borders(1.0)
-        for name in self.formats:
-            uniform = tuple([self.formats.index(name)] * len(self.parts))
-            self._priced[uniform] = sum(t for _, t in kernels[name])
-        return {name: sum(t for _, t in found) for name, found in kernels.items()}
+        whole_times = {name: sum(t for _, t in found) for name, found in kernels.items()}
+        self._priced |= {self._uniform(i).formats: whole_times[name] for i, name in enumerate(self.formats)}
+        self._priced[self._uniform(0).formats] = whole_times[FLOAT]  # where a format has nothing, it is float
+        return whole_times
 
     def _unit(
         self,
@@ -229,6 +229,7 @@ class Pricer:
 
     def _mixtures(self) -> list[Mixture]:
         """The fastest of each budget of noise, by the kernels that the runtime really makes of it."""
+        self.deadline = time.monotonic() + _SECONDS
         found: dict[tuple[int, ...], Mixture] = {}
         first: Mixture | None = None
         for budget in _BUDGETS:
@@ -242,7 +243,9 @@ class Pricer:
 
     def _fastest(self, most: float) -> Mixture | None:
         """The best of a few programs, whose borders are scaled to what mixtures really take, and of their neighbours."""
-        factor, best = 1.0, None
+        factor = 1.0
+        uniform = [m for m in map(self._uniform, range(len(self.formats))) if m.noise <= most]
+        best = min(map(self._real, uniform), key=lambda m: m.time, default=None)
         for _ in range(_ROUNDS):
             borders = self._borders(factor)
             guess = fastest(self.units, borders, most)
@@ -257,6 +260,11 @@ class Pricer:
                 break
             factor = max(0.5, factor * (1.0 + missing / time_of_borders))
         return None if best is None else self._climb(best, most)
+
+    def _uniform(self, form: int) -> Mixture:
+        """All parts in one format, as far as they have it."""
+        formats = [form if np.isfinite(unit.times[form]) else 0 for unit in self.units]
+        return mixture_of(self.units, self.borders, formats)
 
     def _climb(self, best: Mixture, most: float) -> Mixture:
         """Change one part at a time while that helps, those first whose formats differ most in time beside a border."""
