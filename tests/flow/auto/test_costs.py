@@ -84,7 +84,7 @@ def test_a_part_is_what_one_kernel_does(digits: Path, samples: Path) -> None:
         ["GlobalAveragePool", "Flatten"],
         ["Gemm"],
     ]
-    assert [b.source for b in between][0] is None and any(b.ends for b in between)
+    assert next(b.source for b in between) is None and any(b.ends for b in between)
 
 
 @pytest.mark.slow
