@@ -169,7 +169,7 @@ class Search:
         formats = FORMATS.get((self.setup.target, self.options.objective))
         if formats is None:
             return
-        layers = self._sensitivity(formats)
+        layers = self._sensitivity(formats, mix=True)
         if layers is None:
             return
         candidates = mixed_candidates(layers, formats)
@@ -182,10 +182,10 @@ class Search:
             else:
                 low = middle + 1
 
-    def _sensitivity(self, recipes: Sequence[str]) -> list[dict[str, Any]] | None:
+    def _sensitivity(self, recipes: Sequence[str], *, mix: bool) -> list[dict[str, Any]] | None:
         """The layers and their noises in the formats of some recipes; None where that cannot be found."""
         self._tell("finding how sensitive each layer is")
-        asked = {"recipes": recipes}
+        asked = {"recipes": recipes, "mix": mix}
         answer = self.session.one(
             self._ask("sensitivity", "sensitivity", asked, {"splits": self.found.splits, **asked})
         )
@@ -200,7 +200,7 @@ class Search:
         """Try mixtures of float and integers where the times of their kernels foretell that they are faster than either."""
         if self.options.objective != "latency" or self.setup.target not in TARGETS:
             return
-        layers = self._sensitivity(SPEED_FORMATS)
+        layers = self._sensitivity(SPEED_FORMATS, mix=False)
         if layers is None:
             return
         self._tell("finding what each layer takes in each format")

@@ -34,9 +34,13 @@ _SAMPLES = 8  # the order of layers by their noise is the same with 2 to 32 of t
 
 
 def sensitivity(
-    setup: Setup, splits: Splits, recipes: Sequence[str], folder: Path, progress: Progress
+    setup: Setup, splits: Splits, recipes: Sequence[str], mix: bool, folder: Path, progress: Progress
 ) -> dict[str, Any]:
     """For every weight, what it takes and what noise it alone brings, in the format of each recipe.
+
+    Args:
+        mix: whether to see if the noises add up, which takes plans of recipes that leave edges alone: random mixtures of others
+            are plans that nothing would make.
 
     Returns:
         `layers`: name of the weight's first node, all nodes that read it, and per recipe `bytes` and `noise` (None where the
@@ -70,7 +74,8 @@ def sensitivity(
                 continue
             layers[weight]["formats"][name] = {"bytes": stored_bytes(job.hub, plan, weight), "noise": sum(known)}
     held = {weight: layer for weight, layer in layers.items() if layer["formats"]}
-    return {"layers": [*held.values()], "notes": _additivity(job, plans, held, feeds, setup.seed)}
+    notes = _additivity(job, plans, held, feeds, setup.seed) if mix else []
+    return {"layers": [*held.values()], "notes": notes}
 
 
 def _additivity(
