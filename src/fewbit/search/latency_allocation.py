@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 _TINY = 1e-12  # noise-to-signal ratio below which a layer is exact: float32 holds no less
 _SECONDS = 20.0  # for one program
+_WHOLE = 1000.0  # of the program's unit in the time of the fastest forms: its tolerance of 1e-6 is then nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,9 @@ def fastest(units: Sequence[Unit], borders: Sequence[Border], most_noise: float 
         noise = np.zeros((1, count))
         noise[0, :chosen] = np.maximum(np.concatenate([unit.noise for unit in units]), 0.0) / scale
         constraints.append(LinearConstraint(noise, -np.inf, most_noise / scale))
+    least = sum(float(np.min(unit.times)) for unit in units)
     solved = milp(
-        cost / max(float(cost.max()), 1e-30),
+        cost * (_WHOLE / least if 0.0 < least < np.inf else 1.0),  # the solver's tolerances are absolute
         integrality=np.concatenate([np.ones(chosen), np.zeros(count - chosen)]),
         bounds=Bounds(0, upper),
         constraints=constraints,
