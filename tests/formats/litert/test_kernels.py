@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 import fewbit
 from fewbit.formats.litert.kernels import litert_kernels, timed_litert_kernel
@@ -50,3 +52,25 @@ def test_weights_that_are_expanded_when_a_file_is_loaded_stay_constants(
     found = litert_kernels(written(digits, samples, tmp_path / "m.tflite", "fp16"), {})
     assert all(len(kernel.feed) == 1 for kernel in found if kernel.op == "CONV_2D")
     assert "DEQUANTIZE" not in [kernel.op for kernel in found]
+
+
+def test_padding_goes_with_the_convolution_that_reads_it(tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).standard_normal((8, 8, 3, 3)).astype(np.float32)
+    graph = helper.make_graph(
+        # Two rows before and none behind: what no padding of LiteRT's own convolution says.
+        [helper.make_node("Conv", ["x", "w"], ["y"], name="conv", kernel_shape=[3, 3], pads=[2, 2, 0, 0])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8, 6, 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 8, 6, 6])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    fewbit.quantize(path, None, "fp16", "litert-cpu", tmp_path / "m.tflite", verify=False, keep_names=True)
+    found = litert_kernels(tmp_path / "m.tflite", {})
+    ops = [kernel.op for kernel in found]
+    assert "PAD" not in ops and ops.count("CONV_2D") == 1
+    convolution = found[ops.index("CONV_2D")]
+    (given,) = convolution.feed.values()
+    assert given.shape == (1, 6, 6, 8)  # before it is padded
+    timed_litert_kernel(convolution)()

@@ -39,8 +39,8 @@ def sensitivity(
     """For every weight, what it takes and what noise it alone brings, in the format of each recipe.
 
     Args:
-        mix: whether to see if the noises add up, which takes recipes that leave edges alone: random mixtures of others are plans
-            that nothing would make.
+        mix: whether to see if the noises add up, which takes recipes that leave edges alone: random mixtures of others are
+            plans that nothing would make.
 
     Returns:
         `layers`: name of the weight's first node, all nodes that read it, and per recipe `bytes` and `noise` (None where the

@@ -31,17 +31,25 @@ def litert_kernels(path: Path, feed: Feed) -> list[Kernel]:
     generator = np.random.default_rng(_SEED)
     found = []
     expanding: dict[int, Any] = {}  # tensor → the operator that makes it of constants, when the file is loaded
+    padding: dict[int, Any] = {}  # tensor → the PAD that makes it, which XNNPACK leaves to the convolution behind it
     for operator in graph.operators:
         given, made = (_distinct(ends) for ends in (operator.inputs, operator.outputs))
         constant = {i for i in given if i in expanding or _data(model, graph.tensors[i]) is not None}
         if constant == set(given):
             expanding |= dict.fromkeys(made, operator)
             continue
+        code = model.operatorCodes[operator.opcodeIndex]
+        op = operator_names().get(max(code.builtinCode, code.deprecatedBuiltinCode), "?")
+        if op == "PAD" and _read_by_convolution(model, graph, made[0]):
+            padding[made[0]] = operator
+            continue
+        padded = [padding[index] for index in given if index in padding]
+        given = _distinct([index for before in [*padded, operator] for index in before.inputs])
+        given = [index for index in given if index not in padding]
+        constant = {i for i in given if i in expanding or _data(model, graph.tensors[i]) is not None}
         activations = [index for index in given if index not in constant]
         sizes = [_shape(graph.tensors[index]) for index in [*activations, *made]]
         known = all(graph.tensors[index].type in TENSOR_TYPES for index in [*given, *made])
-        code = model.operatorCodes[operator.opcodeIndex]
-        op = operator_names().get(max(code.builtinCode, code.deprecatedBuiltinCode), "?")
         if not activations or not known or any(size < 0 for shape in sizes for size in shape) or op in _CALLS:
             continue
         inputs = [_end(graph.tensors[index], index in constant) for index in given]
@@ -49,7 +57,7 @@ def litert_kernels(path: Path, feed: Feed) -> list[Kernel]:
         names = [graph.tensors[index].name.decode() for index in made]
         arrays = {f"x{n}": _numbers(graph.tensors[index], generator) for n, index in enumerate(activations)}
         before = [expanding[index] for index in given if index in expanding]
-        data = _file(classes, model, graph, [*before, operator], activations, made)
+        data = _file(classes, model, graph, [*before, *padded, operator], activations, made)
         found.append(
             Kernel(kernel_digest(op, _plain(operator.builtinOptions), inputs, outputs), op, names, data, arrays)
         )
@@ -63,6 +71,14 @@ def timed_litert_kernel(kernel: Kernel) -> Callable[[], object]:
         interpreter.set_tensor(detail["index"], array)
     invoke: Callable[[], object] = interpreter.invoke
     return invoke
+
+
+def _read_by_convolution(model: Any, graph: Any, tensor: int) -> bool:
+    """Whether one convolution reads a tensor, and nothing else does."""
+    readers = [o for o in graph.operators if tensor in _distinct(o.inputs)]
+    codes = [model.operatorCodes[o.opcodeIndex] for o in readers]
+    names = [operator_names().get(max(c.builtinCode, c.deprecatedBuiltinCode)) for c in codes]
+    return tensor not in graph.outputs and len(names) == 1 and names[0] in ("CONV_2D", "DEPTHWISE_CONV_2D")
 
 
 _CALLS = ("IF", "WHILE", "CALL_ONCE", "STABLEHLO_COMPOSITE")
