@@ -15,6 +15,12 @@ from fewbit import demo
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What searches keep between runs does not go to the user's cache folder."""
+    os.environ["FEWBIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def zoo() -> ModuleType:
     """The module zoo.py of the collection that FEWBIT_ZOO names (../shared/zoo beside the project by default)."""

@@ -250,10 +250,14 @@ def sensitivity(
     return SensitivityResult(chosen.name, len(feeds), ordered, totals, found.additivity, advice, notes)
 
 
-def measure_layers(job: Calibrator, recipes: Sequence[str], feeds: Sequence[Feed], seed: int) -> Measured:
+def measure_layers(
+    job: Calibrator, recipes: Sequence[str], feeds: Sequence[Feed], seed: int, *, mix: bool = True
+) -> Measured:
     """For every weight, what it takes and what noise it alone brings, in the format of each recipe.
 
     A weight has no entry for a recipe whose format the target does not hold it in, or some of whose nodes it leaves in float.
+
+    mix: whether to see if the noises add up.
     """
     hub = job.hub
     readers = _readers(hub)
@@ -274,7 +278,7 @@ def measure_layers(job: Calibrator, recipes: Sequence[str], feeds: Sequence[Feed
                 stored_bytes(job.hub, plan, weight), str(site.spec.dtype), site.spec.dtype.bits, sum(known)
             )
     layers = [LayerNoise(w, nodes[0], tuple(nodes), formats[w]) for w, nodes in readers.items() if formats[w]]
-    return Measured(plans, layers, _additivity(job, plans, layers, feeds, seed))
+    return Measured(plans, layers, _additivity(job, plans, layers, feeds, seed) if mix else None)
 
 
 def _additivity(

@@ -16,8 +16,9 @@ from typing import Any
 import fewbit
 from fewbit.errors import InputError, ModelError, OutputError, RecipeError
 from fewbit.flow.auto.document import Header
+from fewbit.flow.auto.found import Options
 from fewbit.flow.auto.publish import Publisher
-from fewbit.flow.auto.search import Options, Search
+from fewbit.flow.auto.search import Search
 from fewbit.flow.auto.session import Session
 from fewbit.flow.auto.setup import Setup, check_repeatable, described, file_digest, first_look
 from fewbit.flow.common import SYNTHETIC, check_runtime, hub_inputs, is_synthetic, no_samples, target_for

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fewbit.flow.auto.entries import FLOAT, Entry, frontier
-from fewbit.flow.auto.search import Found, Options
+from fewbit.flow.auto.found import Found, Options
 from fewbit.flow.auto.setup import PARTS, Setup
 from fewbit.measure.compare import finite_or_none
 from fewbit.report.document import SCHEMA_VERSION

@@ -15,7 +15,7 @@ from typing import Any
 from fewbit.errors import DataError, ModelError, RecipeError, VerificationError
 from fewbit.flow.auto.document import Header
 from fewbit.flow.auto.entries import FLOAT
-from fewbit.flow.auto.search import Found
+from fewbit.flow.auto.found import Found
 from fewbit.flow.auto.setup import PARTS, Setup, Splits, described, file_digest
 from fewbit.flow.auto.work import build, float_twin
 from fewbit.progress import SILENT, Progress

@@ -13,8 +13,8 @@ from typing import Any
 
 from fewbit.flow.auto.document import Header, document
 from fewbit.flow.auto.entries import FLOAT, Entry
+from fewbit.flow.auto.found import Found, Options
 from fewbit.flow.auto.manifest import MANIFEST, manifest
-from fewbit.flow.auto.search import Found, Options
 from fewbit.flow.auto.setup import Setup
 from fewbit.flow.common import target_for
 from fewbit.flow.formats import format_of

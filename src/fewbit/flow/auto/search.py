@@ -10,21 +10,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
 from fewbit.errors import ConstraintError, DataError, RecipeError
 from fewbit.flow.auto.describe import work_of
 from fewbit.flow.auto.entries import FLOAT, Entry, acceptable, expected_drop, preferred
+from fewbit.flow.auto.found import Found, Options
 from fewbit.flow.auto.mixed import FORMATS, mixed_candidates
 from fewbit.flow.auto.session import Answer, Ask, OutOfTimeError, Session
 from fewbit.flow.auto.setup import Part, Setup, Splits
+from fewbit.flow.auto.speed import SPEED_FORMATS, TARGETS, speed_candidates
 from fewbit.flow.auto.work import PLAN
 from fewbit.measure.energy import SOURCE, estimated
 from fewbit.plan.recipe import recipe_data
 from fewbit.search.ladder import Candidate, family, ladder
-from fewbit.search.limits import Limits, MaxDrop, Objective, max_drop
+from fewbit.search.limits import max_drop
 from fewbit.search.repair import repairs, trained, training_seconds
 
 ALPHA_SHARES = (0.8, 0.1, 0.05, 0.05)
@@ -35,48 +36,6 @@ in
 Wiens 2003, without handing on)."""
 
 _RESERVE = 2.5  # times the float model's time on the samples for certification: a candidate's turn, and its statistics
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What is asked of a search, beside the setup.
-
-    max_drop: as the user wrote it. strict: only a candidate that is proved to keep to the drop is good enough. recipes:
-    instead of
-    the target's ladder. workers: pieces of work at once.
-    """
-
-    objective: Objective
-    max_drop: str | float | None
-    limits: Limits
-    strict: bool = False
-    recipes: Sequence[str] = ()
-    workers: int = 1
-
-
-@dataclass(slots=True)
-class Found:
-    """What a search knows so far.
-
-    stage: what it is doing, in a few words. doing: how far the work for it is: `label`, `done`, `total`. share: whether the
-    metric is one, so that its changes are told in points.
-    """
-
-    entries: list[Entry] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    advice: list[str] = field(default_factory=list)
-    stage: str = ""
-    doing: dict[str, Any] | None = None
-    splits: Splits | None = None
-    twin: Answer | None = None
-    baseline: dict[Part, dict[str, Any]] = field(default_factory=dict)
-    share: bool = False
-    drop: MaxDrop | None = None
-    chosen: Entry | None = None
-    verdict: dict[str, Any] | None = None
-    layer_sqnr: dict[str, float | None] = field(default_factory=dict)
-    evaluated: int = 0
-    out_of_time: bool = False
 
 
 class Search:
@@ -167,22 +126,17 @@ class Search:
             self._repair()
         if not recipes:
             self._allocate()
+            self._mix_for_speed()
 
     def _allocate(self) -> None:
         """Find the smallest mixture of formats that keeps to the drop, by bisection along the frontier of size and noise."""
         formats = FORMATS.get((family(self.setup.target), self.options.objective))
         if formats is None:
             return
-        self._tell("finding how sensitive each layer is")
-        asked = {"recipes": formats}
-        answer = self.session.one(
-            self._ask("sensitivity", "sensitivity", asked, {"splits": self.found.splits, **asked})
-        )
-        if not answer.ok:
-            self.found.notes.append(f"no mixed precision: {answer.finished.result['reason']}")
+        layers = self._sensitivity(formats, mix=True)
+        if layers is None:
             return
-        self.found.notes += answer.finished.result["notes"]
-        candidates = mixed_candidates(answer.finished.result["layers"], formats)
+        candidates = mixed_candidates(layers, formats)
         low, high = 0, len(candidates) - 1
         while low <= high:
             middle = (low + high) // 2
@@ -191,6 +145,40 @@ class Search:
                 high = middle - 1
             else:
                 low = middle + 1
+
+    def _sensitivity(self, recipes: Sequence[str], *, mix: bool) -> list[dict[str, Any]] | None:
+        """The layers and their noises in the formats of some recipes; None where that cannot be found."""
+        self._tell("finding how sensitive each layer is")
+        asked = {"recipes": recipes, "mix": mix}
+        answer = self.session.one(
+            self._ask("sensitivity", "sensitivity", asked, {"splits": self.found.splits, **asked})
+        )
+        if not answer.ok:
+            self.found.notes.append(f"no mixed precision: {answer.finished.result['reason']}")
+            return None
+        self.found.notes += answer.finished.result["notes"]
+        layers: list[dict[str, Any]] = answer.finished.result["layers"]
+        return layers
+
+    def _mix_for_speed(self) -> None:
+        """Try mixtures of float and integers where the times of their kernels foretell that they are faster than either."""
+        if self.options.objective != "latency" or self.setup.target not in TARGETS:
+            return
+        layers = self._sensitivity(SPEED_FORMATS, mix=False)
+        if layers is None:
+            return
+        self._tell("finding what each layer takes in each format")
+        arguments = {"splits": self.found.splits, "noise": layers}
+        answer = self.session.one(self._ask("costs", "costs", {"recipes": SPEED_FORMATS}, arguments, alone=True))
+        if not answer.ok:
+            self.found.notes.append(f"no mixture by speed: {answer.finished.result['reason']}")
+            return
+        self.found.notes += answer.finished.result["notes"]
+        best = next(iter(preferred(self._good(), "latency")), self.float_entry())
+        for candidate in speed_candidates(answer.finished.result, best.candidate.recipe, best.speed_up or 1.0):
+            self._try([candidate])
+            if self._keeps(self.found.entries[-1]):
+                break  # those that are left have less noise, and are slower
 
     def _keeps(self, entry: Entry) -> bool:
         """Whether a candidate kept to the drop on the samples for the search."""

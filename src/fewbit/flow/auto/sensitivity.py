@@ -16,9 +16,13 @@ from fewbit.progress import Progress
 
 
 def sensitivity(
-    setup: Setup, splits: Splits, recipes: Sequence[str], folder: Path, progress: Progress
+    setup: Setup, splits: Splits, recipes: Sequence[str], mix: bool, folder: Path, progress: Progress
 ) -> dict[str, Any]:
     """For every weight, what it takes and what noise it alone brings, in the format of each recipe.
+
+    Args:
+        mix: whether to see if the noises add up, which takes recipes that leave edges alone: random mixtures of others are
+            plans that nothing would make.
 
     Returns:
         `layers`: name of the weight's first node, all nodes that read it, and per recipe `bytes` and `noise` (None where the
@@ -28,7 +32,7 @@ def sensitivity(
     source = calibration_samples(setup, splits, hub)
     feeds = list(islice(source.feeds(), NOISE_SAMPLES))
     job = Calibrator(hub, target_for(setup.target), 1, progress, EFFORTS["standard"], source)
-    found = measure_layers(job, recipes, feeds, setup.seed)
+    found = measure_layers(job, recipes, feeds, setup.seed, mix=mix)
     layers = [
         {
             "name": layer.name,

@@ -14,7 +14,7 @@ from fewbit.search.executor import Executor, Outcome, Task
 from fewbit.search.store import Finished, Store, work_key
 
 _OWN_FILES = ("task", "log", "result.json", "result.tmp")
-_PLACES = {"sensitivity": "fewbit.flow.auto.sensitivity", "layer_noise": "fewbit.flow.auto.layer_noise"}
+_PLACES = {name: f"fewbit.flow.auto.{name}" for name in ("sensitivity", "layer_noise", "costs")}
 _WORK = "fewbit.flow.auto.work"
 
 

@@ -29,7 +29,7 @@ from fewbit.graph.ops import weight_of
 from fewbit.plan.balanced import balanced_bias
 from fewbit.plan.plan import NodePlan, Plan
 from fewbit.plan.rewrites import rewritten
-from fewbit.plan.wiring import constant_operand, data_inputs, made_site, rescale_of
+from fewbit.plan.wiring import WITH_OPERAND, constant_operand, data_inputs, made_site, rescale_of
 
 
 def lower(hub: Hub, plan: Plan) -> ir.Model:
@@ -89,7 +89,7 @@ class _Lowering:
             self._replace(node, (new(self.emit, self.plan, node),))
         elif plan.form == "storage" and node.op_type == "Gather" and self._gathers_rows(node):
             self._replace(node, (gather_rows(self.emit, self.plan, node),))
-        else:
+        elif node.op_type not in WITH_OPERAND:  # the site of such a constant is that of another node, of integers
             for index, value in enumerate(node.inputs):
                 if value is not None and value.name in self.plan.sites and value.const_value is not None:
                     if value not in self.stored:

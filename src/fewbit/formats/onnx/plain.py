@@ -67,6 +67,8 @@ class _Lowering:
             if value is not None and value in self.views and self.views[value].made:
                 node.replace_input_with(index, self.emit.dequantize(self.views[value]))
         for index, value in enumerate(node.inputs):
+            if node.op_type in WITH_OPERAND:
+                break  # the site of its constant is that of another node, which computes with integers
             if value is not None and value.const_value is not None and str(value.name) in self.plan.constants():
                 node.replace_input_with(index, self._weight(node, value)[0])
         bias = self.plan.biases.get(str(node.name))
