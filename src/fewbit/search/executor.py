@@ -96,6 +96,10 @@ class LocalExecutor:
         waiting, running = list(tasks), list[Child]()
         try:
             while waiting or running:
+                if deadline is not None and time.monotonic() >= deadline:
+                    for task in waiting:
+                        ended(_not_begun(task, self.folder))
+                    waiting.clear()
                 while waiting and self._may_start(waiting[0], running):
                     task = waiting.pop(0)
                     begun(task)
@@ -116,6 +120,11 @@ class LocalExecutor:
         if task.exclusive or any(child.task.exclusive for child in running):
             return not running
         return len(running) < self.workers
+
+
+def _not_begun(task: Task, folder: Path) -> Outcome:
+    """Of a task for which no time was left."""
+    return Outcome(task, "stopped", {"reason": "the time was up"}, 0.0, Path(tempfile.mkdtemp(dir=folder)))
 
 
 class Child:

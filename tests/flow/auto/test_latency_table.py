@@ -15,7 +15,7 @@ from fewbit.runtimes.kernel import Kernel
 
 
 class Runs:
-    """Counts which kernels are run; none of them does anything."""
+    """Counts which kernels are run; they count up to a number, gauges to a small one."""
 
     def __init__(self, broken: str = "") -> None:
         self.opened: list[str] = []
@@ -25,7 +25,8 @@ class Runs:
         if kernel.digest == self.broken:
             raise ModelError("no such kernel")
         self.opened.append(kernel.digest)
-        return lambda: sum(range(2000))
+        count = 20 if kernel.digest in GAUGES else 20_000
+        return lambda: sum(range(count))
 
 
 def kernel(digest: str) -> Kernel:
