@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fewbit.flow.auto.entries import FLOAT, Entry, acceptable, expected_drop, frontier, preferred
+from fewbit.flow.auto.entries import FLOAT, Entry, acceptable, expected_drop, frontier, mean_drop, preferred
 from fewbit.search.ladder import Candidate
 from fewbit.search.limits import Limits
 
@@ -77,14 +77,16 @@ def test_limits_and_refusals_exclude() -> None:
     assert not acceptable(one, Limits(), 0.005)
 
 
-def test_the_drop_to_reckon_with() -> None:
-    # 5 of 559 answers lost and 1 won, none of 239 before: half a point, 0.3 uncertain, of which 0.36 remain.
-    seen = [drop(0.0, 0.0, 239), drop(4 / 559, 1.96 * 6**0.5 / 559, 559)]
-    assert expected_drop(seen, 0.005) == pytest.approx(0.00364, abs=2e-5)
-    assert expected_drop([drop(0.009, 1.96 * 0.004)], 0.005) == pytest.approx(0.00549, abs=1e-5)
-    assert expected_drop([drop(0.009, 0.0)], 0.005) == 0.009  # many samples: what they say
-    assert expected_drop([drop(0.002, 0.004)], 0.0) == 0.002
-    assert expected_drop([{**drop(0.003), "low": None}], 0.005) == 0.003
+def test_the_drop_to_reckon_with_after_a_first_look() -> None:
+    assert expected_drop(drop(0.009, 1.96 * 0.004), 0.005) == pytest.approx(0.00549, abs=1e-5)
+    assert expected_drop(drop(0.007, 1.96 * 0.0035), 0.005) == pytest.approx(0.00470, abs=1e-5)
+    assert expected_drop(drop(0.009, 0.0), 0.005) == 0.009  # many samples: what they say
+    assert expected_drop(drop(0.002, 0.004), 0.0) == 0.002
+    assert expected_drop({**drop(0.003), "low": None}, 0.005) == 0.003
+
+
+def test_all_samples_count_alike() -> None:
+    assert mean_drop([drop(0.0, samples=239), drop(4 / 559, samples=559)]) == pytest.approx(4 / 798)
 
 
 def test_the_frontier_holds_what_nothing_beats() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from fewbit.errors import ConstraintError, DataError, RecipeError
 from fewbit.flow.auto.describe import work_of
-from fewbit.flow.auto.entries import FLOAT, Entry, acceptable, expected_drop, preferred
+from fewbit.flow.auto.entries import FLOAT, Entry, acceptable, mean_drop, preferred
 from fewbit.flow.auto.found import Found, Options
 from fewbit.flow.auto.mixed import FORMATS, mixed_candidates
 from fewbit.flow.auto.session import Answer, Ask, OutOfTimeError, Session
@@ -365,13 +365,18 @@ class Search:
             return next(iter(order), None)
         if last:
             return max((e for e in order if e.id != FLOAT), key=lambda e: e.sqnr, default=next(iter(order), None))
-        return next((e for e in order if e.sqnr >= max(refused) + _CLEARLY), None)
+        repaired = ("repair", "tune")
+        return next(
+            (e for e in order if e.candidate.stage in repaired or e.sqnr >= max(refused) + _CLEARLY or e.id == FLOAT),
+            None,
+        )
 
     def _is_within(self, entry: Entry, verdict: dict[str, Any]) -> bool:
-        """Whether a candidate that the samples do not decide on is good enough to be chosen."""
+        """Whether a candidate that the samples do not decide on may be chosen: all of them together, those for the search
+        too, say
+        that it keeps to the drop."""
         assert self.found.drop is not None
-        limit = self.found.drop.value
-        return verdict["kind"] == "undecided" and expected_drop(entry.drops, limit) <= limit
+        return verdict["kind"] == "undecided" and mean_drop(entry.drops) <= self.found.drop.value
 
     def _certified(self, entry: Entry, spent: int) -> dict[str, Any]:
         assert self.found.drop is not None
