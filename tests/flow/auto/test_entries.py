@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fewbit.flow.auto.entries import FLOAT, Entry, acceptable, expected_drop, frontier, mean_drop, preferred
+from fewbit.flow.auto.entries import FLOAT, Entry, acceptable, expected_drop, frontier, mean_drop, preferred, promising
 from fewbit.search.ladder import Candidate
 from fewbit.search.limits import Limits
 
@@ -87,6 +87,14 @@ def test_the_drop_to_reckon_with_after_a_first_look() -> None:
 
 def test_all_samples_count_alike() -> None:
     assert mean_drop([drop(0.0, samples=239), drop(4 / 559, samples=559)]) == pytest.approx(4 / 798)
+
+
+def test_what_lost_much_on_few_samples_yields_to_what_is_nearly_as_good() -> None:
+    small, next_, far = entry("a", 20, lost=0.0126), entry("b", 22, lost=0.0042), entry("c", 60)
+    assert promising([small, next_, far], "size", 0.005) is next_
+    assert promising([small, far], "size", 0.005) is small  # three times the size is too much for bad luck
+    assert promising([next_, far], "size", 0.005) is next_
+    assert promising([], "size", 0.005) is None
 
 
 def test_the_frontier_holds_what_nothing_beats() -> None:

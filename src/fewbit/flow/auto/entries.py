@@ -13,6 +13,7 @@ from fewbit.search.limits import Limits, Objective
 Status = Literal["waiting", "working", "measured", "stopped", "failed", "skipped"]
 FLOAT = "float"
 _NO_LOSS = 0.97  # of the float model's speed: nearer to 1 is within what one machine differs from run to run
+_NEARLY = 0.8
 _OTHER_KERNELS = ("integer", "dynamic", "weight_only")
 
 
@@ -138,6 +139,19 @@ def preferred(entries: Sequence[Entry], objective: Objective) -> list[Entry]:
     equal = [e for e in entries if e not in faster and (e.id == FLOAT or (e.speed_up or 0.0) >= _NO_LOSS)]
     by_speed = sorted(faster, key=lambda e: -(e.speed_up or 0.0))
     return [*by_speed, *sorted(equal, key=lambda e: e.bytes)]
+
+
+def promising(order: Sequence[Entry], objective: Objective, limit: float) -> Entry | None:
+    """The first of some candidates, or, if it lost more than the limit on the samples for the search, the next one that is
+    nearly as
+    good and did not."""
+    if not order:
+        return None
+    first = order[0]
+    if float(first.drop["drop"]) <= limit:
+        return first
+    nearly = [e for e in order if gain(e, objective) >= _NEARLY * gain(first, objective)]
+    return next((e for e in nearly if float(e.drop["drop"]) <= limit), first)
 
 
 def frontier(entries: Sequence[Entry], objective: Objective) -> set[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from fewbit.errors import ConstraintError, DataError, RecipeError
 from fewbit.flow.auto.describe import work_of
-from fewbit.flow.auto.entries import FLOAT, Entry, acceptable, mean_drop, preferred
+from fewbit.flow.auto.entries import FLOAT, Entry, acceptable, mean_drop, preferred, promising
 from fewbit.flow.auto.found import Found, Options
 from fewbit.flow.auto.mixed import FORMATS, mixed_candidates
 from fewbit.flow.auto.session import Answer, Ask, OutOfTimeError, Session
@@ -359,17 +359,15 @@ class Search:
         """The candidate to be certified next: the best one, and after one that was refused, the best that keeps clearly more
         of
         the float model; in the last place, the one that keeps most."""
+        assert self.found.drop is not None
         order = preferred(self._good(), self.options.objective)
         refused = [e.sqnr for e in self.found.entries if e.refused]
-        if not refused:
-            return next(iter(order), None)
-        if last:
-            return max((e for e in order if e.id != FLOAT), key=lambda e: e.sqnr, default=next(iter(order), None))
-        repaired = ("repair", "tune")
-        return next(
-            (e for e in order if e.candidate.stage in repaired or e.sqnr >= max(refused) + _CLEARLY or e.id == FLOAT),
-            None,
-        )
+        if refused:
+            clearly = max(refused) + (2 if last else 1) * _CLEARLY
+            repaired = ("repair", "tune") if not last else ()
+            kept = [e for e in order if e.candidate.stage in repaired or e.sqnr >= clearly or e.id == FLOAT]
+            order = kept if kept or not last else sorted(order, key=lambda e: -e.sqnr)
+        return promising(order, self.options.objective, self.found.drop.value)
 
     def _is_within(self, entry: Entry, verdict: dict[str, Any]) -> bool:
         """Whether a candidate that the samples do not decide on may be chosen: all of them together, those for the search
