@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fewbit.search.solver import minimize
+
 _TINY = 1e-12  # noise-to-signal ratio below which a layer is exact: float32 holds no less
-_SECONDS = 20.0  # for one program: thousands of layers take less than one
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Assignment:
 
 def allocate(layers: Sequence[Layer], most_noise: float) -> Assignment | None:
     """The cheapest assignment with at most so much noise; None where there is none."""
-    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.optimize import LinearConstraint
     from scipy.sparse import csr_array
 
     sizes = [len(layer.cost) for layer in layers]
@@ -56,20 +57,19 @@ def allocate(layers: Sequence[Layer], most_noise: float) -> Assignment | None:
     rows = np.repeat(np.arange(len(layers)), sizes)
     one_each = csr_array((np.ones(len(cost)), (rows, np.arange(len(cost)))), shape=(len(layers), len(cost)))
     scale = max(most_noise, _TINY)  # the solver's tolerances are absolute
-    solved = milp(
+    solved = minimize(
         cost / max(float(cost.max()), 1e-30),
-        integrality=np.ones(len(cost)),
-        bounds=Bounds(0, 1),
+        integers=np.ones(len(cost)),
+        upper=1,
         constraints=[
             LinearConstraint(one_each, 1, 1),
             LinearConstraint(noise[None] / scale, -np.inf, most_noise / scale),
         ],
-        options={"time_limit": _SECONDS},
     )
-    if solved.x is None:
+    if solved is None:
         return None
     starts = np.cumsum([0, *sizes[:-1]])
-    parts: list[NDArray[np.float64]] = np.split(solved.x, starts[1:])
+    parts: list[NDArray[np.float64]] = np.split(solved, starts[1:])
     return _assignment(layers, [int(np.argmax(part)) for part in parts])
 
 

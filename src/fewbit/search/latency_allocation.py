@@ -14,8 +14,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from fewbit.search.solver import minimize
+
 _TINY = 1e-12  # noise-to-signal ratio below which a layer is exact: float32 holds no less
-_SECONDS = 20.0  # for one program
 _WHOLE = 1000.0  # of the program's unit in the time of the fastest forms: its tolerance of 1e-6 is then nothing
 
 
@@ -61,7 +62,7 @@ class Mixture:
 
 def fastest(units: Sequence[Unit], borders: Sequence[Border], most_noise: float = np.inf) -> Mixture | None:
     """The fastest mixture with at most so much noise; None where there is none."""
-    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.optimize import LinearConstraint
 
     starts = np.cumsum([0, *(len(unit.times) for unit in units)])
     chosen, count = int(starts[-1]), int(starts[-1]) + 2 * len(borders)
@@ -113,16 +114,15 @@ def fastest(units: Sequence[Unit], borders: Sequence[Border], most_noise: float 
         noise[0, :chosen] = np.maximum(np.concatenate([unit.noise for unit in units]), 0.0) / scale
         constraints.append(LinearConstraint(noise, -np.inf, most_noise / scale))
     least = sum(float(np.min(unit.times)) for unit in units)
-    solved = milp(
+    solved = minimize(
         cost * (_WHOLE / least if 0.0 < least < np.inf else 1.0),  # the solver's tolerances are absolute
-        integrality=np.concatenate([np.ones(chosen), np.zeros(count - chosen)]),
-        bounds=Bounds(0, upper),
+        integers=np.concatenate([np.ones(chosen), np.zeros(count - chosen)]),
+        upper=upper,
         constraints=constraints,
-        options={"time_limit": _SECONDS},
     )
-    if solved.x is None:
+    if solved is None:
         return None
-    formats = [int(np.argmax(solved.x[a:b])) for a, b in pairwise(starts)]
+    formats = [int(np.argmax(solved[a:b])) for a, b in pairwise(starts)]
     return mixture_of(units, borders, formats)
 
 
