@@ -191,7 +191,7 @@ def quantize(
     )
     return replace(
         result,
-        float_bytes=_float_bytes(model, hub),
+        float_bytes=float_bytes(model, hub),
         saturated=saturated,
         notes=[*import_notes(hub), *result.notes],
         seconds=time.perf_counter() - started,
@@ -241,7 +241,7 @@ def finish(
         None if out is None else Path(out),
         exported,
         plan,
-        _float_bytes(None, hub),
+        float_bytes(None, hub),
         size,
         verification,
         (),
@@ -380,7 +380,8 @@ def _publish(folder: Path, out: Path) -> None:
         raise OutputError(f"{out} cannot be written: {error.strerror}") from error
 
 
-def _float_bytes(model: Any, hub: Hub) -> int:
+def float_bytes(model: Any, hub: Hub) -> int:
+    """What a float model takes: its file with its external data, or the weights of one in memory."""
     if isinstance(model, str | Path) and Path(model).is_file():
         path = Path(model)
         external = {

@@ -37,7 +37,7 @@ def document(header: Header, setup: Setup, options: Options, found: Found, secon
         "command": header.command,
         "model": {
             "name": header.name,
-            "bytes": None if twin is None else twin.finished.result["bytes"],
+            "bytes": _float_bytes(found),
             "fingerprint": None if twin is None else twin.finished.result["fingerprint"],
         },
         "target": setup.target,
@@ -72,6 +72,11 @@ def document(header: Header, setup: Setup, options: Options, found: Found, secon
     }
 
 
+def _float_bytes(found: Found) -> int | None:
+    """Of the float model as the user has it."""
+    return None if found.twin is None else int(found.twin.finished.result["given_bytes"])
+
+
 def _splits(setup: Setup, found: Found) -> dict[str, Any] | None:
     if found.splits is None:
         return None
@@ -87,8 +92,8 @@ def _evaluations(found: Found) -> float | None:
 
 
 def _candidate(entry: Entry, found: Found, options: Options) -> dict[str, Any]:
-    twin, drop = found.twin, None if entry.scored is None else entry.drop
-    float_bytes = None if twin is None else twin.finished.result["bytes"]
+    drop = None if entry.scored is None else entry.drop
+    float_bytes = _float_bytes(found)
     built = entry.built
     return {
         "id": entry.id,
@@ -132,10 +137,10 @@ def _verdict(found: Found) -> dict[str, Any] | None:
 
 def _headline(found: Found) -> str:
     """What was gained, before what it costs."""
-    chosen, twin = found.chosen, found.twin
-    if chosen is None or chosen.built is None or twin is None:
+    chosen, whole = found.chosen, _float_bytes(found)
+    if chosen is None or chosen.built is None or whole is None:
         return ""
-    smaller = 1 - chosen.bytes / twin.finished.result["bytes"]
+    smaller = 1 - chosen.bytes / whole
     gained = [f"{smaller:.0%} smaller than float" if smaller >= 0 else f"{-smaller:.0%} larger than float"]
     if chosen.speed_up is not None:
         gained.append(f"{chosen.speed_up:.2f} times as fast")

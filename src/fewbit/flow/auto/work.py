@@ -21,7 +21,7 @@ from fewbit.flow.benchmark import benchmark
 from fewbit.flow.common import hub_inputs, target_for
 from fewbit.flow.faces import same_inputs, samples_for_all, samples_in_layout
 from fewbit.flow.formats import format_of
-from fewbit.flow.quantize import quantize
+from fewbit.flow.quantize import float_bytes, quantize
 from fewbit.flow.repair import products
 from fewbit.flow.tune import tune
 from fewbit.flow.verification import details_for
@@ -69,6 +69,7 @@ def float_twin(setup: Setup, splits: Splits, folder: Path, progress: Progress) -
     return {
         "file": path.name,
         "bytes": _size(folder),
+        "given_bytes": float_bytes(setup.model, hub),
         "fingerprint": hub.fingerprint(),
         "products": done,
         "work": {name: count / total for name, (count, _) in done.items()},
