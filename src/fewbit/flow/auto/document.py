@@ -135,6 +135,9 @@ def _verdict(found: Found) -> dict[str, Any] | None:
     return _whole({"kind": "none", "sentence": f"Not certified: {why}."})
 
 
+_SAME = 0.03  # of the speed: what one machine differs from run to run
+
+
 def _headline(found: Found) -> str:
     """What was gained, before what it costs."""
     chosen, whole = found.chosen, _float_bytes(found)
@@ -143,7 +146,8 @@ def _headline(found: Found) -> str:
     smaller = 1 - chosen.bytes / whole
     gained = [f"{smaller:.0%} smaller than float" if smaller >= 0 else f"{-smaller:.0%} larger than float"]
     if chosen.speed_up is not None:
-        gained.append(f"{chosen.speed_up:.2f} times as fast")
+        same = abs(chosen.speed_up - 1.0) < _SAME
+        gained.append("as fast" if same else f"{chosen.speed_up:.2f} times as fast")
     return f"{chosen.id} is {' and '.join(gained)}: "
 
 

@@ -59,7 +59,10 @@ class Verdict:
         )
 
     def _say(self, value: float) -> str:
-        return f"{value * 100:.3g} points" if self.drop.points else f"{value:.4g}"
+        if not self.drop.points:
+            return f"{value:.4g}"
+        number = f"{value * 100:.3g}"
+        return f"{number} point{'' if number == '1' else 's'}"
 
 
 def judge(drop: Drop, limit: float) -> Verdict:

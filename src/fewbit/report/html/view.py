@@ -86,12 +86,14 @@ def smaller(value: float | None) -> str:
 
 
 def speed(latency: Latency | None) -> str:
-    """Whether it is faster: a ratio below one is easily read as good."""
+    """Whether it is faster, in words: a ratio below one is easily read as good. What the interval does not tell apart is the
+    same."""
     if latency is None or latency.ratio is None:
         return ""
-    return (
-        "faster than float" if latency.ratio > 1 else "slower than float" if latency.ratio < 1 else "as fast as float"
-    )
+    low, high = latency.low, latency.high
+    if latency.ratio == 1 or (low is not None and high is not None and low <= 1 <= high):
+        return "as fast as float"
+    return "faster than float" if latency.ratio > 1 else "slower than float"
 
 
 def tiles(document: Document) -> list[Tile]:
