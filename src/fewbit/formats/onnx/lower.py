@@ -29,6 +29,7 @@ from fewbit.graph.ops import weight_of
 from fewbit.plan.balanced import balanced_bias
 from fewbit.plan.plan import NodePlan, Plan
 from fewbit.plan.rewrites import rewritten
+from fewbit.plan.select import MIN_STORED_ELEMENTS
 from fewbit.plan.wiring import WITH_OPERAND, constant_operand, data_inputs, made_site, rescale_of
 
 
@@ -89,9 +90,13 @@ class _Lowering:
             self._replace(node, (new(self.emit, self.plan, node),))
         elif plan.form == "storage" and node.op_type == "Gather" and self._gathers_rows(node):
             self._replace(node, (gather_rows(self.emit, self.plan, node),))
-        elif node.op_type not in WITH_OPERAND:  # the site of such a constant is that of another node, of integers
+        else:
             for index, value in enumerate(node.inputs):
                 if value is not None and value.name in self.plan.sites and value.const_value is not None:
+                    # The site of such an operand is that of another node, of integers. A long one is stored once for both:
+                    # tables of positions would fill a third of a small model.
+                    if node.op_type in WITH_OPERAND and value.const_value.size < MIN_STORED_ELEMENTS:
+                        continue
                     if value not in self.stored:
                         self.stored[value] = stored_weight(self.emit, self.plan, node, value)
                     node.replace_input_with(index, self.stored[value])
