@@ -13,7 +13,7 @@ import pytest
 import fewbit
 from fewbit.errors import RecipeError
 from fewbit.search.executor import Outcome, Task
-from fewbit.search.ray import RayExecutor
+from fewbit.search.ray import RayExecutor, _work
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own warnings
 ray = pytest.importorskip("ray", reason="ray is not installed")
@@ -100,3 +100,9 @@ def test_no_cluster(tmp_path: Path) -> None:
     ray.shutdown()
     with pytest.raises(RecipeError, match="no Ray cluster answers"):
         RayExecutor(tmp_path, "127.0.0.1:1")
+
+
+def test_a_node_that_does_not_see_the_folder_names_no_folder_to_be_removed(tmp_path: Path) -> None:
+    state, result, _, folder = _work(task("a", "double", value=3), str(tmp_path / "elsewhere"), 1.0)
+    assert state == "failed" and "a cluster needs a file system that all of it shares" in result["reason"]
+    assert folder == ""

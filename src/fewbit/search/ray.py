@@ -89,7 +89,8 @@ class RayExecutor:
             why = f"the cluster lost it {_RETRIES + 1} times: {' '.join(str(error).split())[:200]}"
             folder = tempfile.mkdtemp(dir=self.folder)
             return Outcome(task, "failed", {"reason": why}, time.monotonic() - started, Path(folder))
-        return Outcome(task, state, result, seconds, Path(folder))
+        # A folder of its own in any case: the caller removes it.
+        return Outcome(task, state, result, seconds, Path(folder or tempfile.mkdtemp(dir=self.folder)))
 
 
 def _knock(address: str) -> None:
@@ -100,12 +101,12 @@ def _knock(address: str) -> None:
 
 
 def _work(task: Task, folder: str, timeout: float) -> tuple[str, dict[str, Any], float, str]:
-    """One piece, on a node of the cluster: state, result, seconds, and the folder of its files."""
+    """One piece, on a node of the cluster: state, result, seconds, and the folder of its files, if it has one."""
     if not os.path.isdir(folder):
         reason = (
             f"node {os.uname().nodename} does not see {folder}: a cluster needs a file system that all of it shares"
         )
-        return "failed", {"reason": reason}, 0.0, folder
+        return "failed", {"reason": reason}, 0.0, ""
     child = Child(task, Path(tempfile.mkdtemp(prefix=f"{task.key}-", dir=folder)))
     try:
         while (outcome := child.outcome(timeout, None)) is None:
