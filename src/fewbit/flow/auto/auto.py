@@ -24,11 +24,11 @@ from fewbit.flow.auto.setup import Setup, check_repeatable, described, file_dige
 from fewbit.flow.common import SYNTHETIC, check_runtime, hub_inputs, is_synthetic, no_samples, target_for
 from fewbit.flow.duration import seconds as duration
 from fewbit.flow.formats import target_name
-from fewbit.flow.opening import ImportOptions, open_models
+from fewbit.flow.opening import ImportOptions, load, open_models
 from fewbit.flow.quantize import check_float
+from fewbit.formats.litert.kinds import is_litert
 from fewbit.graph.answers import decisions
 from fewbit.graph.hub import Hub
-from fewbit.graph.load import load
 from fewbit.graph.save import save
 from fewbit.measure.metrics import resolve_metric
 from fewbit.progress import SILENT, Progress
@@ -184,7 +184,7 @@ def auto(
                 seed,
                 confidence,
                 limit or CALIBRATION_SAMPLES,
-                signature,
+                _signature(path, signature),
             )
             executor = _executor(workers, folder)
             options = Options(wanted, max_drop, limits, strict, tuple(recipes), executor.workers)
@@ -262,16 +262,14 @@ def _prepared(model: Any, importing: ImportOptions, data: Any, folder: Path, pro
     else:
         path = folder / "model.onnx"
         save(load(opened, normalize=False).model, path)
-    hub = _graph(path, importing)
+    hub = load(path, signature=_signature(path, importing.signature))
     check_float(hub, model)
     return str(path), hub
 
 
-def _graph(path: Path, importing: ImportOptions) -> Hub:
-    from fewbit.flow.opening import load as load_any
-    from fewbit.formats.litert.kinds import is_litert
-
-    return load_any(path, signature=importing.signature) if is_litert(path) else load(path)
+def _signature(path: Path | str, given: str | None) -> str | None:
+    """Of the file that work opens: one that was imported holds what was asked for, and nothing else."""
+    return given if is_litert(path) else None
 
 
 def _fidelity(hub: Hub) -> str:

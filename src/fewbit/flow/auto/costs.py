@@ -21,11 +21,10 @@ from fewbit.flow.auto.latency_table import GAUGES, LatencyTable, chain
 from fewbit.flow.auto.setup import Setup, Splits
 from fewbit.flow.auto.speed import DYNAMIC, FLOAT, INT8, mixture_recipe
 from fewbit.flow.auto.units import Between, Part, names_of, parts_of, spread
+from fewbit.flow.auto.work import calibration_samples, graph_of
 from fewbit.flow.calibrate import EFFORTS, Calibrator
-from fewbit.flow.common import hub_inputs, target_for
-from fewbit.flow.faces import samples_in_layout
+from fewbit.flow.common import target_for
 from fewbit.flow.formats import Details, ModelFormat
-from fewbit.flow.opening import load
 from fewbit.flow.verification import details_for
 from fewbit.formats.litert.kernels import litert_kernels, timed_litert_kernel
 from fewbit.formats.onnx.kernels import onnx_kernels, timed_onnx_kernel
@@ -76,14 +75,8 @@ def costs(
         `mixtures`: formats of nodes that are not int8, layers by format,
         milliseconds, noise. `notes`.
     """
-    hub = load(setup.model)
-    source, _ = samples_in_layout(
-        splits.selected(setup, "calibration"),
-        hub_inputs(hub),
-        limit=_SAMPLES,
-        preprocess=setup.preprocess,
-        purpose="calibration",
-    )
+    hub = graph_of(setup)
+    source = calibration_samples(setup, splits, hub, limit=_SAMPLES)
     pricer = Pricer(hub, setup, source, progress)
     return pricer.found(_noises(noise))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fewbit.flow.auto.entries import FLOAT, Entry, frontier
+from fewbit.flow.auto.entries import FLOAT, NO_LOSS, Entry, frontier
 from fewbit.flow.auto.found import Found, Options
 from fewbit.flow.auto.setup import PARTS, Setup
 from fewbit.measure.compare import finite_or_none
@@ -135,9 +135,6 @@ def _verdict(found: Found) -> dict[str, Any] | None:
     return _whole({"kind": "none", "sentence": f"Not certified: {why}."})
 
 
-_SAME = 0.03  # of the speed: what one machine differs from run to run
-
-
 def _headline(found: Found) -> str:
     """What was gained, before what it costs."""
     chosen, whole = found.chosen, _float_bytes(found)
@@ -146,7 +143,7 @@ def _headline(found: Found) -> str:
     smaller = 1 - chosen.bytes / whole
     gained = [f"{smaller:.0%} smaller than float" if smaller >= 0 else f"{-smaller:.0%} larger than float"]
     if chosen.speed_up is not None:
-        same = abs(chosen.speed_up - 1.0) < _SAME
+        same = NO_LOSS < chosen.speed_up < 2.0 - NO_LOSS
         gained.append("as fast" if same else f"{chosen.speed_up:.2f} times as fast")
     return f"{chosen.id} is {' and '.join(gained)}: "
 

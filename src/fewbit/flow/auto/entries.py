@@ -12,7 +12,7 @@ from fewbit.search.limits import Limits, Objective
 
 Status = Literal["waiting", "working", "measured", "stopped", "failed", "skipped"]
 FLOAT = "float"
-_NO_LOSS = 0.97  # of the float model's speed: nearer to 1 is within what one machine differs from run to run
+NO_LOSS = 0.97  # of the float model's speed: nearer to 1 is within what one machine differs from run to run
 _NEARLY = 0.8
 _OTHER_KERNELS = ("integer", "dynamic", "weight_only")
 
@@ -61,7 +61,7 @@ class Entry:
             return False
         latency, forms = self.measured["latency"], self.built["forms"]
         own = any(forms.get(form) for form in _OTHER_KERNELS)
-        return own and latency["low"] > 1.0 and latency["ratio"] > 1.0 / _NO_LOSS
+        return own and latency["low"] > 1.0 and latency["ratio"] > 1.0 / NO_LOSS
 
     @property
     def sqnr(self) -> float:
@@ -136,7 +136,7 @@ def preferred(entries: Sequence[Entry], objective: Objective) -> list[Entry]:
     if objective != "latency" or any(entry.speed_up is None for entry in entries):
         return sorted(entries, key=lambda e: (-gain(e, objective), e.bytes))
     faster = [e for e in entries if e.faster]
-    equal = [e for e in entries if e not in faster and (e.id == FLOAT or (e.speed_up or 0.0) >= _NO_LOSS)]
+    equal = [e for e in entries if e not in faster and (e.id == FLOAT or (e.speed_up or 0.0) >= NO_LOSS)]
     by_speed = sorted(faster, key=lambda e: -(e.speed_up or 0.0))
     return [*by_speed, *sorted(equal, key=lambda e: e.bytes)]
 

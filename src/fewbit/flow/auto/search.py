@@ -15,7 +15,7 @@ from typing import Any
 
 from fewbit.errors import ConstraintError, DataError, RecipeError
 from fewbit.flow.auto.describe import work_of
-from fewbit.flow.auto.entries import FLOAT, Entry, acceptable, mean_drop, preferred, promising
+from fewbit.flow.auto.entries import FLOAT, NO_LOSS, Entry, acceptable, mean_drop, preferred, promising
 from fewbit.flow.auto.found import Found, Options
 from fewbit.flow.auto.mixed import FORMATS, mixed_candidates
 from fewbit.flow.auto.session import Answer, Ask, OutOfTimeError, Session
@@ -416,7 +416,7 @@ class Search:
         timed = [e for e in found.entries if e.speed_up is not None]
         if timed and objective == "latency":
             fastest = max(timed, key=lambda e: e.speed_up or 0.0)
-            if (fastest.speed_up or 0.0) < 1.0 / _NOTHING_GAINED:
+            if (fastest.speed_up or 0.0) < 1.0 / NO_LOSS:
                 found.advice.append(
                     f"nothing is faster than the float model here (the fastest, {fastest.id}, runs at "
                     f"×{fastest.speed_up:.2f}): "
@@ -465,7 +465,6 @@ class Search:
         self._changed(self.found)
 
 
-_NOTHING_GAINED = 0.97
 _MOST_TRAINING = 120.0  # seconds, where no budget says how long a search may take
 _EXACT = {"drop": 0.0, "low": 0.0, "high": 0.0, "samples": 1, "confidence": 0.95}
 _CLEARLY = 3.0  # dB: half the noise power

@@ -21,13 +21,12 @@ from fewbit.flow.benchmark import benchmark
 from fewbit.flow.common import hub_inputs, target_for
 from fewbit.flow.faces import same_inputs, samples_for_all, samples_in_layout
 from fewbit.flow.formats import format_of
+from fewbit.flow.opening import load
 from fewbit.flow.quantize import float_bytes, quantize
 from fewbit.flow.repair import products
 from fewbit.flow.tune import tune
 from fewbit.flow.verification import details_for
-from fewbit.formats.litert.kinds import is_litert
 from fewbit.graph.hub import Hub
-from fewbit.graph.load import load
 from fewbit.measure.behaviour import behaviour
 from fewbit.measure.energy import Meter
 from fewbit.measure.metrics import Metric
@@ -266,21 +265,19 @@ def load_outputs(path: Path) -> Stored:
 
 def graph_of(setup: Setup) -> Hub:
     """The float model as a graph."""
-    from fewbit.flow.opening import load as load_any
-
-    return load_any(setup.model, signature=setup.signature) if is_litert(setup.model) else load(setup.model)
+    return load(setup.model, signature=setup.signature)
 
 
 def _no_plan(hub: Hub, setup: Setup) -> Plan:
     return Plan(hub.fingerprint(), setup.target, "float", {}, {})
 
 
-def calibration_samples(setup: Setup, splits: Splits, hub: Hub) -> DataSource:
+def calibration_samples(setup: Setup, splits: Splits, hub: Hub, limit: int | None = None) -> DataSource:
     """The samples for calibration, in the layout of the graph."""
     source, _ = samples_in_layout(
         splits.selected(setup, "calibration"),
         hub_inputs(hub),
-        limit=None,
+        limit=limit,
         preprocess=setup.preprocess,
         purpose="calibration",
     )
