@@ -1,8 +1,8 @@
 """`fewbit auto` beside the peers on every case: which of them gives the fastest and the smallest model that keeps to the drop.
 
-Each model is scored on all evaluation samples and timed in ONNX Runtime beside all others, in turns, on one thread. Peers
-get what
-`auto` gets: the calibration samples; NNCF's accuracy control also half of the evaluation samples to search with, and the drop.
+Each model is scored on all evaluation samples and timed in ONNX Runtime beside all others, in turns, on one thread.
+Peers get what `auto` gets: the calibration samples; NNCF's accuracy control also half of the evaluation samples to
+search with, and the drop.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def peer(tool: str, case: Any, zoo: Path, folder: Path, python: Path) -> Path | 
     if not out.exists() and not failed.exists():
         line = command(tool, case, zoo, out, 128, {"ort": python})
         try:
-            done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=_PEER_SECONDS)
+            done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=_PEER_SECONDS, cwd=folder)
             words = done.stderr.strip()[-300:]
         except subprocess.TimeoutExpired:
             words = f"stopped after {_PEER_SECONDS} s"
@@ -137,6 +137,7 @@ def main() -> None:
     folder = zoo_folder(arguments.zoo)
     zoo = load_zoo(folder)
     python = python_of(arguments.peer_env, "ort")
+    arguments.out = arguments.out.absolute()
     arguments.out.mkdir(parents=True, exist_ok=True)
     found = []
     for name in arguments.cases or zoo.cases():

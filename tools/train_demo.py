@@ -1,7 +1,6 @@
 """Train the network that the package ships as its demo; running it again gives the same files.
 
-    pip install torch==2.13.0 scikit-learn onnx
-    python tools/train_demo.py
+    pip install torch==2.13.0 scikit-learn onnx python tools/train_demo.py
 
 The data is scikit-learn's copy of the UCI digits (1,797 images of 8 x 8 pixels, values 0 to 16): 1,200 for training, of
 which 128 calibrate, and 597 for evaluation. The network is a small residual CNN with a depthwise layer, whose batch

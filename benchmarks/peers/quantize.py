@@ -72,9 +72,8 @@ def nncf(model: str, feeds: list[Feed], out: str) -> None:
 
 
 def nncf_accuracy(model: str, feeds: list[Feed], out: str) -> None:
-    """With accuracy control: layers go back to float until the metric on every second evaluation sample has lost at most
-    half a
-    point (a hundredth of a perplexity)."""
+    """With accuracy control: layers go back to float until the metric on every second evaluation sample has lost at
+    most half a point (a hundredth of a perplexity)."""
     import nncf as library
     import onnx
     import onnxruntime

@@ -165,6 +165,5 @@ def command(
     if result.path is None:
         raise ConstraintError(
             f"no candidate meets what was asked ({result.document['verdict']['sentence']}); {out}/report.html has all "
-            f"that were "
-            "tried"
+            "that were tried"
         )

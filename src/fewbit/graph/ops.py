@@ -112,8 +112,7 @@ OPS: dict[str, OpInfo] = {
         _rows(
             "Relu Clip Sigmoid Tanh LeakyRelu HardSwish HardSigmoid Gelu Elu Selu Celu Swish Mish Softplus Softsign "
             "ThresholdedRelu Erf Exp Log Sqrt Reciprocal Neg Abs Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh "
-            "Atanh "
-            "Sign Floor Ceil Round Shrink com.microsoft.QuickGelu com.microsoft.Gelu",
+            "Atanh Sign Floor Ceil Round Shrink com.microsoft.QuickGelu com.microsoft.Gelu",
             OpInfo("activation", "activation"),
         )
     ),

@@ -1,8 +1,7 @@
 """The energy of a run: measured where the machine has a meter, else estimated from what is multiplied and moved.
 
-The estimate is that of M. Horowitz, "Computing's Energy Problem (and what we can do about it)", ISSCC 2014, figure 1.1.9:
-picojoules in
-45 nm at 0.9 V. Newer chips take less of everything; what counts here is the ratio of two models.
+The estimate is that of M. Horowitz, "Computing's Energy Problem (and what we can do about it)", ISSCC 2014, figure
+1.1.9: picojoules in 45 nm at 0.9 V. Newer chips take less of everything; what counts here is the ratio of two models.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
 """Which format each layer gets: the cheapest assignment whose noise stays within a budget, for a sweep of budgets.
 
 The noises that layers bring to the outputs on their own are taken to add up, as they do while they are small and
-independent; the
-assignment is then a multiple-choice knapsack, solved exactly as a mixed-integer linear program (HiGHS, by scipy). So in
-HAWQ-V3
-(Yao et al. 2021, section 3.4) and in Hubara et al. 2021 ("Accurate Post Training Quantization With Small Calibration Sets",
-section 3.3).
+independent; the assignment is then a multiple-choice knapsack, solved exactly as a mixed-integer linear program (HiGHS,
+by scipy). So in HAWQ-V3 (Yao et al. 2021, section 3.4) and in Hubara et al. 2021 ("Accurate Post Training Quantization
+With Small Calibration Sets", section 3.3).
 """
 
 from __future__ import annotations

@@ -14,9 +14,8 @@ OBJECTIVES: tuple[Objective, ...] = ("latency", "size", "energy")
 _SIZE_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _POINT = 0.01
 _AS_POINTS = 0.1
-"""From here on, a bare number for a metric that is a share stands for points: half a point is written 0.5 as often as 0.005,
-and
-nobody tolerates the loss of half of all answers."""
+"""From here on, a bare number for a metric that is a share stands for points: half a point is written 0.5 as often as
+0.005, and nobody tolerates the loss of half of all answers."""
 _DEFAULT_POINTS = 0.5
 _DEFAULT_SHARE = 0.01  # of the float value, for metrics that are no share
 
@@ -56,9 +55,8 @@ def max_drop(given: str | float | None, *, share: bool, baseline: float) -> MaxD
     """The drop that is meant.
 
     Args:
-        given: `0.5pt` or `0.5 points` (hundredths), `1%` of the float model's value, or a number in the metric's own unit,
-            which
-            for a share stands for points from 0.1 on. None: half a point of a share, 1 % of anything else.
+        given: `0.5pt` or `0.5 points` (hundredths), `1%` of the float model's value, or a number in the metric's own
+            unit, which for a share stands for points from 0.1 on. None: half a point of a share, 1 % of anything else.
         share: whether the metric is one, between 0 and 1.
         baseline: the float model's value.
 

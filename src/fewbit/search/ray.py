@@ -1,8 +1,8 @@
 """Work on a Ray cluster. Its nodes see the session's folder, the model and the samples under the same paths.
 
-Each piece still has a process of its own, as on one machine: what crashes or hangs there takes no worker of the cluster with
-it. A
-worker that is lost is Ray's to replace, and its piece is begun again. What measures time runs here, where the model will run.
+Each piece still has a process of its own, as on one machine: what crashes or hangs there takes no worker of the cluster
+with it. A worker that is lost is Ray's to replace, and its piece is begun again. What measures time runs here, where
+the model will run.
 """
 
 from __future__ import annotations

@@ -278,9 +278,9 @@ def _target(
     *,
     centred: bool,
 ) -> NDArray[np.float64]:
-    """The real weights w* that with the quantized inputs come closest to the float outputs:
-    argmin ‖w x - w* x̂‖² + λ ‖w* - w‖². Few samples would mislead a layer of many inputs, so that λ is taken which, fitted
-    on half of the samples, does best on the other half; where none beats w itself, that stays."""
+    """The real weights w* that with the quantized inputs come closest to the float outputs: argmin ‖w x - w* x̂‖² + λ
+    ‖w* - w‖². Few samples would mislead a layer of many inputs, so that λ is taken which, fitted on half of the
+    samples, does best on the other half; where none beats w itself, that stays."""
     if cross is gram:
         return w
     best, least = None, 0.0

@@ -129,9 +129,9 @@ def auto(
         confidence: of the verdict.
         limit: calibration samples (128).
         seed: of the division of samples and of resampling.
-        workers: pieces of work at once, here; or `ray://HOST:PORT`, or `auto`: the Ray cluster that this machine belongs to,
-            or
-            as many as there are cores where Ray is not installed. Measurements of time run here and alone in any case.
+        workers: pieces of work at once, here; or `ray://HOST:PORT`, or `auto`: the Ray cluster that this machine
+            belongs to, or as many as there are cores where Ray is not installed. Measurements of time run here and
+            alone in any case.
         timeout: what one piece of work may take (30m); it is recorded as hanging then, and the search goes on.
         command: the command line, for the record.
         changed: called with the document whenever something was found.

@@ -72,8 +72,7 @@ def costs(
 
     Returns:
         `parts`: the nodes of each, milliseconds by format. `uniform`: format → milliseconds of the whole, by the table.
-        `mixtures`: formats of nodes that are not int8, layers by format,
-        milliseconds, noise. `notes`.
+        `mixtures`: formats of nodes that are not int8, layers by format, milliseconds, noise. `notes`.
     """
     hub = graph_of(setup)
     source = calibration_samples(setup, splits, hub, limit=_SAMPLES)

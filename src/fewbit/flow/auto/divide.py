@@ -80,8 +80,7 @@ def divide(setup: Setup, inputs: Sequence[InputInfo], progress: Progress) -> Div
     if len(calibration) < _LEAST_CALIBRATION:
         raise DataError(
             f"only {len(calibration)} samples for calibration are not among those for evaluation, and "
-            f"{_LEAST_CALIBRATION} are "
-            "needed: give others with --data"
+            f"{_LEAST_CALIBRATION} are needed: give others with --data"
         )
     training, calibration = calibration, calibration[: setup.calibration_limit]
     if certified is not None:

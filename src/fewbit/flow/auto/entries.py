@@ -54,9 +54,8 @@ class Entry:
 
     @property
     def faster(self) -> bool:
-        """Whether it is faster than the float model beyond the noise, and by kernels of its own: narrow weights that are
-        expanded
-        when the file is loaded change nothing but the size."""
+        """Whether it is faster than the float model beyond the noise, and by kernels of its own: narrow weights that
+        are expanded when the file is loaded change nothing but the size."""
         if self.measured is None or self.measured["latency"] is None or self.built is None:
             return False
         latency, forms = self.measured["latency"], self.built["forms"]
@@ -98,10 +97,9 @@ def mean_drop(drops: Sequence[Mapping[str, Any]]) -> float:
 def expected_drop(drop: Mapping[str, Any], limit: float) -> float:
     """The drop to reckon with after a first look: what it says, drawn towards none as far as it is uncertain.
 
-    Before a look at a candidate its drop is taken to be none, give or take the limit: the mean of the posterior is then the
-    estimate
-    times limit² / (limit² + its variance). Without this, one of several candidates that are equally good is dropped for three
-    answers of 240 that it happened to lose.
+    Before a look at a candidate its drop is taken to be none, give or take the limit: the mean of the posterior is then
+    the estimate times limit² / (limit² + its variance). Without this, one of several candidates that are equally good
+    is dropped for three answers of 240 that it happened to lose.
     """
     estimate = float(drop["drop"])
     if drop["low"] is None or drop["high"] is None or limit == 0.0:
@@ -129,9 +127,8 @@ def gain(entry: Entry, objective: Objective) -> float:
 def preferred(entries: Sequence[Entry], objective: Objective) -> list[Entry]:
     """Those that are worth shipping, the best first.
 
-    For latency: those that are faster than float beyond the noise, by how much; then, for what they save in size, those that
-    are
-    no slower. Whatever is slower than the float model is left out: that model is better.
+    For latency: those that are faster than float beyond the noise, by how much; then, for what they save in size, those
+    that are no slower. Whatever is slower than the float model is left out: that model is better.
     """
     if objective != "latency" or any(entry.speed_up is None for entry in entries):
         return sorted(entries, key=lambda e: (-gain(e, objective), e.bytes))
@@ -142,9 +139,8 @@ def preferred(entries: Sequence[Entry], objective: Objective) -> list[Entry]:
 
 
 def promising(order: Sequence[Entry], objective: Objective, limit: float) -> Entry | None:
-    """The first of some candidates, or, if it lost more than the limit on the samples for the search, the next one that is
-    nearly as
-    good and did not."""
+    """The first of some candidates, or, if it lost more than the limit on the samples for the search, the next one that
+    is nearly as good and did not."""
     if not order:
         return None
     first = order[0]

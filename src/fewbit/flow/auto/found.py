@@ -17,8 +17,7 @@ class Options:
     """What is asked of a search, beside the setup.
 
     max_drop: as the user wrote it. strict: only a candidate that is proved to keep to the drop is good enough. recipes:
-    instead of
-    the target's ladder. workers: pieces of work at once.
+    instead of the target's ladder. workers: pieces of work at once.
     """
 
     objective: Objective

@@ -1,9 +1,8 @@
 """The search: a ladder of candidates, repair where accuracy asks for it, and a verdict on samples that served for nothing
 else.
 
-It runs from its start every time; what the session holds is not done again. So it needs no memory of its own, and a search
-that
-was killed goes on where it was.
+It runs from its start every time; what the session holds is not done again. So it needs no memory of its own, and a
+search that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -29,11 +28,9 @@ from fewbit.search.limits import max_drop
 from fewbit.search.repair import repairs, trained, training_seconds
 
 ALPHA_SHARES = (0.8, 0.1, 0.05, 0.05)
-"""Of the chance to be wrong, spent on the candidates that are certified one after another: the first is nearly always the
-only one.
-Their sum is 1, so that the chance that any of them passes wrongly is the one that was asked for (Bonferroni with weights; as
-in
-Wiens 2003, without handing on)."""
+"""Of the chance to be wrong, spent on the candidates that are certified one after another: the first is nearly always
+the only one. Their sum is 1, so that the chance that any of them passes wrongly is the one that was asked for
+(Bonferroni with weights; as in Wiens 2003, without handing on)."""
 
 _RESERVE = 2.5  # times the float model's time on the samples for certification: a candidate's turn, and its statistics
 
@@ -356,9 +353,8 @@ class Search:
             found.chosen, found.verdict = itself, None
 
     def _next(self, *, last: bool) -> Entry | None:
-        """The candidate to be certified next: the best one, and after one that was refused, the best that keeps clearly more
-        of
-        the float model; in the last place, the one that keeps most."""
+        """The candidate to be certified next: the best one, and after one that was refused, the best that keeps clearly
+        more of the float model; in the last place, the one that keeps most."""
         assert self.found.drop is not None
         order = preferred(self._good(), self.options.objective)
         refused = [e.sqnr for e in self.found.entries if e.refused]
@@ -370,9 +366,8 @@ class Search:
         return promising(order, self.options.objective, self.found.drop.value)
 
     def _is_within(self, entry: Entry, verdict: dict[str, Any]) -> bool:
-        """Whether a candidate that the samples do not decide on may be chosen: all of them together, those for the search
-        too, say
-        that it keeps to the drop."""
+        """Whether a candidate that the samples do not decide on may be chosen: all of them together, those for the
+        search too, say that it keeps to the drop."""
         assert self.found.drop is not None
         return verdict["kind"] == "undecided" and mean_drop(entry.drops) <= self.found.drop.value
 
@@ -419,10 +414,8 @@ class Search:
             if (fastest.speed_up or 0.0) < 1.0 / NO_LOSS:
                 found.advice.append(
                     f"nothing is faster than the float model here (the fastest, {fastest.id}, runs at "
-                    f"×{fastest.speed_up:.2f}): "
-                    "leave it in float, or take what saves size at its speed; more speed takes a smaller network, more "
-                    "threads, "
-                    "or a target whose kernels suit it"
+                    f"×{fastest.speed_up:.2f}): leave it in float, or take what saves size at its speed; more speed "
+                    "takes a smaller network, more threads, or a target whose kernels suit it"
                 )
 
     # --- asking

@@ -40,10 +40,9 @@ class Between:
 def parts_of(hub: Hub, plan: Plan, own_kernel: Collection[str]) -> tuple[list[Part], list[Between]]:
     """The parts of a graph, and the values between them.
 
-    A node with a weight begins a part; what its integer kernel absorbs belongs to it, and so does what the runtime fuses into
-    its
-    float kernel, which then is found under the name of the last of them. Other nodes are a part of their own as long as they
-    read the same: a hard-swish that is written as four nodes is one.
+    A node with a weight begins a part; what its integer kernel absorbs belongs to it, and so does what the runtime
+    fuses into its float kernel, which then is found under the name of the last of them. Other nodes are a part of their
+    own as long as they read the same: a hard-swish that is written as four nodes is one.
 
     Args:
         plan: in integers. own_kernel: names of nodes that have a float kernel of their own.

@@ -203,9 +203,8 @@ def score(
 def measure(
     setup: Setup, splits: Splits, model: str, baseline: str, folder: Path, progress: Progress
 ) -> dict[str, Any]:
-    """Time a candidate's file in turns with the float model, on one thread; the memory that it takes; and, where the machine
-    has
-    a meter, the joules of a run of either."""
+    """Time a candidate's file in turns with the float model, on one thread; the memory that it takes; and, where the
+    machine has a meter, the joules of a run of either."""
     runtime = runtime_named(target_for(setup.target).runtime)
     if runtime is not None and not runtime.timed:
         return {"latency": None, "memory": None, "joules": None}
@@ -318,8 +317,7 @@ def _doubts(metric: Metric, outputs: Stored, labels: Sequence[Any]) -> list[str]
         better = "higher" if metric.higher_is_better else "lower"
         raise DataError(
             f"metric {metric.name} is taken to be better when {better}, but shuffled labels change it that way: give the "
-            f"callable "
-            f"the attribute higher_is_better = {not metric.higher_is_better}"
+            f"callable the attribute higher_is_better = {not metric.higher_is_better}"
         )
     raise DataError(told)
 

@@ -11,8 +11,8 @@ EDGE = 1e-15
 def score(difference: float, worse: float, better: float, count: float) -> float:
     """How many standard errors the seen difference lies above a supposed one, equation (3.1) of Tango (1998).
 
-    T(Δ) = (b − c − nΔ) / √(n (2q + Δ(1 − Δ))), with q the likeliest share of c under Δ: the root of
-    2n·q² + (−b − c + (2n − b + c)Δ)·q − cΔ(1 − Δ) = 0.
+    T(Δ) = (b − c − nΔ) / √(n (2q + Δ(1 − Δ))), with q the likeliest share of c under Δ: the root of 2n·q² + (−b − c +
+    (2n − b + c)Δ)·q − cΔ(1 − Δ) = 0.
 
     Args:
         difference: the supposed share of b less that of c, within −1 and 1.
