@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -79,14 +79,25 @@ def nncf_accuracy(model: str, feeds: list[Feed], out: str) -> None:
     import onnxruntime
 
     case = sys.modules["zoo"].load(sys.argv[4])
-    chosen = [i for i, _ in enumerate(case.evaluation()) if i % 2 == 0]
-    kept = [feed for i, feed in enumerate(case.evaluation()) if i % 2 == 0]
+    kept = [(feed, i) for i, feed in enumerate(case.evaluation()) if i % 2 == 0]
     sign = 1.0 if case.higher_is_better else -1.0
 
-    def validate(quantized: object, samples: object) -> tuple[float, None]:
+    real = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+    def validate(quantized: object, samples: Iterable[tuple[Feed, int]]) -> tuple[float, list[float]]:
+        """The metric of some samples and of each, by which layers are ranked; what is no number for a single one is
+        replaced by how far its first output is from the float model's."""
         proto = quantized if isinstance(quantized, onnx.ModelProto) else onnx.load(str(quantized))
         session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-        return sign * case.score((session.run(None, feed) for feed in kept), chosen), None
+        outputs, indices, each = [], [], []
+        for feed, i in samples:
+            outputs.append(session.run(None, feed))
+            indices.append(i)
+            alone = sign * case.score(outputs[-1:], [i])
+            if np.isnan(alone):
+                alone = -float(np.mean((outputs[-1][0] - real.run(None, feed)[0]) ** 2))
+            each.append(alone)
+        return sign * case.score(outputs, indices), each
 
     proto = onnx.load(model)
     transformer = sum(node.op_type == "Softmax" for node in proto.graph.node) > 1
@@ -95,7 +106,7 @@ def nncf_accuracy(model: str, feeds: list[Feed], out: str) -> None:
     quantized = library.quantize_with_accuracy_control(
         proto,
         calibration_dataset=library.Dataset(feeds),
-        validation_dataset=library.Dataset(kept),
+        validation_dataset=library.Dataset(kept, lambda sample: sample[0]),
         validation_fn=validate,
         max_drop=limit,
         subset_size=len(feeds),
