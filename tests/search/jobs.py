@@ -8,6 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fewbit.errors import DataError
 from fewbit.progress import Progress
 
@@ -18,6 +21,10 @@ def double(value: int, folder: Path, progress: Progress) -> dict[str, Any]:
     (folder / "made.txt").write_text(str(2 * value))
     print("what others print is no progress")
     return {"value": 2 * value}
+
+
+def total(values: NDArray[np.int64], folder: Path, progress: Progress) -> dict[str, Any]:
+    return {"total": int(values.sum())}
 
 
 def refuse(folder: Path, progress: Progress) -> dict[str, Any]:

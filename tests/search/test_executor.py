@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fewbit.errors import FewbitError
 from fewbit.search.executor import LocalExecutor, Outcome, Task
+from fewbit.search.handing import Shared, call_of
 
 
 def run(
@@ -106,3 +108,16 @@ def test_work_ends_with_the_process_that_asked_for_it(tmp_path: Path) -> None:
 def test_what_cannot_be_handed_over_says_so(tmp_path: Path) -> None:
     with pytest.raises(FewbitError, match="cannot be handed to another process"):
         run(tmp_path, [task("a", "double", value=threading.Lock())])
+
+
+def test_what_all_work_needs_is_written_once(tmp_path: Path) -> None:
+    needed = np.arange(100_000)
+    call = call_of("tests.search.jobs:total", {"values": Shared(needed, tmp_path / "needed", "samples")}, "a")
+    assert len(call) < 1000  # and not again with every piece
+    outcomes, _ = run(tmp_path, [task("a", "total", values=Shared(needed, tmp_path / "needed", "samples"))])
+    assert outcomes["a"].result == {"total": int(needed.sum())}
+
+
+def test_what_cannot_be_shared_says_so(tmp_path: Path) -> None:
+    with pytest.raises(FewbitError, match="samples: what was given cannot be handed to another process"):
+        Shared(threading.Lock(), tmp_path / "needed", "samples")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from fewbit.errors import FewbitError
+from fewbit.search.handing import call_of
 
 _POLL_SECONDS = 0.2
 _LAST_WORDS = 300  # characters of what a process that died wrote last
@@ -52,8 +52,9 @@ class Outcome:
 
 
 class Executor(Protocol):
-    """Runs tasks; outcomes come as they are there. workers: how many at once."""
+    """Runs tasks; outcomes come as they are there. folder: where they work. workers: how many at once."""
 
+    folder: Path
     workers: int
 
     def run(
@@ -102,8 +103,9 @@ class LocalExecutor:
                     waiting.clear()
                 while waiting and self._may_start(waiting[0], running):
                     task = waiting.pop(0)
+                    call = call_of(task.function, task.arguments, task.label)
                     begun(task)
-                    running.append(Child(task, Path(tempfile.mkdtemp(prefix=f"{task.key}-", dir=self.folder))))
+                    running.append(Child(task, Path(tempfile.mkdtemp(prefix=f"{task.key}-", dir=self.folder)), call))
                 _wait(running)
                 for child in list(running):
                     child.listen(heard)
@@ -128,20 +130,11 @@ def _not_begun(task: Task, folder: Path) -> Outcome:
 
 
 class Child:
-    """A process at work."""
+    """A process at work. call: of `call_of`."""
 
-    def __init__(self, task: Task, folder: Path) -> None:
-        import cloudpickle
-
+    def __init__(self, task: Task, folder: Path, call: bytes) -> None:
         self.task, self.folder = task, folder
-        try:
-            data = cloudpickle.dumps((task.function, dict(task.arguments)))
-        except Exception as error:  # whatever the user's objects raise
-            raise FewbitError(
-                f"{task.label}: what was given cannot be handed to another process ({type(error).__name__}: {error}); give "
-                "FILE.py:NAME instead of an object"
-            ) from error
-        (folder / "task").write_bytes(data)
+        (folder / "task").write_bytes(call)
         self.log = open(folder / "log", "wb")  # noqa: SIM115  (closed when the process has ended)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fewbit.search.worker", str(folder)],

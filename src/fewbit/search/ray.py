@@ -13,12 +13,14 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fewbit.errors import RecipeError
 from fewbit.extras import load_extra
 from fewbit.search.executor import Child, LocalExecutor, Outcome, Task
+from fewbit.search.handing import call_of
 
 _RETRIES = 3
 _POLL_SECONDS = 0.5
@@ -64,8 +66,10 @@ class RayExecutor:
         waiting = {}
         for task in tasks:
             if not task.exclusive:
+                call = call_of(task.function, task.arguments, task.label)
                 begun(task)
-                waiting[self._remote.remote(task, str(self.folder), timeout)] = (task, time.monotonic())
+                named = replace(task, arguments={})  # the call holds them
+                waiting[self._remote.remote(named, call, str(self.folder), timeout)] = (task, time.monotonic())
         try:
             while waiting:
                 ready, _ = self._ray.wait([*waiting], num_returns=1, timeout=_POLL_SECONDS)
@@ -100,14 +104,14 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
 
 
-def _work(task: Task, folder: str, timeout: float) -> tuple[str, dict[str, Any], float, str]:
+def _work(task: Task, call: bytes, folder: str, timeout: float) -> tuple[str, dict[str, Any], float, str]:
     """One piece, on a node of the cluster: state, result, seconds, and the folder of its files, if it has one."""
     if not os.path.isdir(folder):
         reason = (
             f"node {os.uname().nodename} does not see {folder}: a cluster needs a file system that all of it shares"
         )
         return "failed", {"reason": reason}, 0.0, ""
-    child = Child(task, Path(tempfile.mkdtemp(prefix=f"{task.key}-", dir=folder)))
+    child = Child(task, Path(tempfile.mkdtemp(prefix=f"{task.key}-", dir=folder)), call)
     try:
         while (outcome := child.outcome(timeout, None)) is None:
             child.listen(lambda task, line: None)

@@ -60,12 +60,10 @@ def main() -> None:
 
 def run_task(folder: Path, progress: Piped) -> dict[str, Any]:
     """What the task of a folder gives: `{"done": result}`, or `{"failed": reason}` where fewbit says what is wrong."""
-    import cloudpickle
-
     from fewbit.errors import FewbitError
+    from fewbit.search.handing import unpacked_file
 
-    with open(folder / "task", "rb") as file:
-        function, arguments = cloudpickle.load(file)
+    function, arguments = unpacked_file(str(folder / "task"))
     module, name = function.split(":")
     try:
         return {"done": getattr(import_module(module), name)(**arguments, folder=folder, progress=progress)}

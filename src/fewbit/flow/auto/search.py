@@ -44,6 +44,7 @@ class Search:
     def __init__(self, setup: Setup, options: Options, session: Session, changed: Callable[[Found], None]) -> None:
         self.setup, self.options, self.session = setup, options, session
         self.found = Found()
+        self._handed = session.share(setup, "samples and metric")
         self._changed = changed
         self._answers: dict[Part, Answer] = {}
 
@@ -423,7 +424,7 @@ class Search:
     def _ask(
         self, kind: str, label: str, asked: dict[str, Any], arguments: dict[str, Any], *, alone: bool = False
     ) -> Ask:
-        return Ask(kind, label, asked, {"setup": self.setup, **arguments}, alone)
+        return Ask(kind, label, asked, {"setup": self._handed, **arguments}, alone)
 
     def _score(self, entry: Entry, part: Part, confidence: float | None = None) -> Ask:
         assert self.found.drop is not None and entry.built is not None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbit.search.executor import Executor, Outcome, Task
+from fewbit.search.handing import Shared
 from fewbit.search.store import Finished, Store, work_key
 
 _OWN_FILES = ("task", "log", "result.json", "result.tmp")
@@ -77,6 +78,14 @@ class Session:
     def left(self) -> float:
         """Seconds until the deadline."""
         return float("inf") if self.deadline is None else self.deadline - time.monotonic()
+
+    def share(self, value: Any, name: str) -> Shared:
+        """A value that all work needs, which is written once.
+
+        Raises:
+            FewbitError: it cannot be handed to other processes.
+        """
+        return Shared(value, self.executor.folder / name, name)
 
     def do(self, asks: Sequence[Ask]) -> list[Answer]:
         """The answers, in order; each is kept as soon as it is there.
