@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fewbit.measure.paired.verdict import confident
 from fewbit.report.document import Candidate, Document, parse
 from fewbit.report.judge import kind, sentence, standing, standing_words
 from fewbit.report.words import percent, score, signed, size
@@ -85,7 +86,7 @@ def _facts(document: Document) -> Table:
     points = metric.points
     if verdict is not None and verdict.drop is not None:
         bounds = _interval(verdict.low, verdict.high, document)
-        sure = "" if verdict.confidence is None else f"{verdict.confidence:.0%} "
+        sure = "" if verdict.confidence is None else f"{confident(verdict.confidence)} "
         line = signed(document.change(verdict.drop), points) + (f", {sure}interval {bounds}" if bounds else "")
         line += "" if verdict.samples is None else f", {verdict.samples} samples"
         facts.add_row("certified", Text(line + (f" ({verdict.method})" if verdict.method else "")))

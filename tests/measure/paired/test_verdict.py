@@ -10,6 +10,7 @@ import pytest
 from fewbit.measure.metrics import resolve_metric
 from fewbit.measure.paired import Drop, judge, paired_drop
 from fewbit.measure.paired.tango import lower_bound, upper_bound
+from fewbit.measure.paired.verdict import confident
 
 
 def answers(worse: int, better: int, count: int) -> Drop:
@@ -44,16 +45,16 @@ def test_pass_fail_and_undecided() -> None:
 def test_words() -> None:
     drop = answers(20, 5, 1000)
     assert judge(drop, 0.03).sentence() == (
-        "pass: top1 is 1.5 points worse on 1000 samples, and with 95 % confidence at most 2.42 points worse; "
+        "pass: top1 is 1.5 points worse on 1000 samples, and with 95% confidence at most 2.42 points worse; "
         "the limit is 3 points"
     )
     assert judge(drop, 0.005).sentence() == (
-        "fail: top1 is 1.5 points worse on 1000 samples, and with 95 % confidence at least 0.711 points worse; "
+        "fail: top1 is 1.5 points worse on 1000 samples, and with 95% confidence at least 0.711 points worse; "
         "the limit is 0.5 points"
     )
     assert judge(answers(0, 0, 50), 0.001).sentence() == (
         "undecided: top1 is unchanged on 50 samples, and anything from -5.13 points to 5.82 points worse is possible "
-        "(each bound with 95 % confidence); the limit is 0.1 points, and about 2995 samples would decide"
+        "(each bound with 95% confidence); the limit is 0.1 points, and about 2995 samples would decide"
     )
     assert "no number of samples would decide" in judge(answers(20, 5, 1000), 0.015).sentence()
     found = json.loads(json.dumps(judge(drop, 0.03).to_dict(), allow_nan=False))
@@ -103,3 +104,7 @@ def test_a_mean_without_any_change_needs_samples_as_the_share_does() -> None:
     verdict = judge(paired_drop(metric, values, values, [0] * 100), 0.01)
     assert verdict.kind == "undecided" and verdict.needed == 296  # (1 − 0.05^(1/100)) · 1 · 100 / 0.01 = 295.1
     assert judge(paired_drop(metric, values * 3, values * 3, [0] * 300), 0.01).kind == "pass"
+
+
+def test_a_confidence_is_not_rounded_to_certainty() -> None:
+    assert [confident(c) for c in (0.95, 0.96, 0.995, 0.9975)] == ["95%", "96%", "99.5%", "99.75%"]

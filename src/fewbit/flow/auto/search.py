@@ -188,9 +188,10 @@ class Search:
         refused = self._better_was_refused()
         if refused is None:
             return False
-        tried = {entry.id for entry in self.found.entries}
+        tried = [entry.candidate.asked() for entry in self.found.entries]
         to_float = self.options.objective != "size"
-        candidates = [c for c in repairs(refused.candidate, refused.built, to_float=to_float) if c.id not in tried]
+        found = repairs(refused.candidate, refused.built, to_float=to_float)
+        candidates = [candidate for candidate in found if candidate.asked() not in tried]
         self._try(candidates)
         return self._train(refused) or bool(candidates)
 

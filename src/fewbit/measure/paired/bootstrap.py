@@ -42,6 +42,11 @@ class Resampled(NamedTuple):
     units: int
     note: str
 
+    @property
+    def spread(self) -> float:
+        """How far resamples differ."""
+        return float(np.ptp(self.distribution))
+
     def bound(self, level: float) -> float:
         """The value below which the statistic lies with confidence `level`: near 1 an upper bound, near 0 a lower one.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,8 @@ from fewbit.errors import DataError, RecipeError
 from fewbit.measure.classes import classes_of
 from fewbit.measure.compare import finite_or_none
 from fewbit.measure.metrics.metric import Labels, Metric, Outputs
-from fewbit.measure.paired.bootstrap import Resampled, pseudo_values, resample
+from fewbit.measure.paired.bootstrap import STEPS, Resampled, Statistic, pseudo_values, resample
+from fewbit.measure.paired.jackknife import Jackknifed, jackknife
 from fewbit.measure.paired.tango import lower_bound, mcnemar, score_bound, share_bound, upper_bound
 from fewbit.measure.paired.units import PairedParts, paired_parts
 
@@ -23,6 +25,8 @@ RARE = 10
 
 PROBED = 200
 """Units whose influence on a metric is tried where none changed."""
+
+_SHARE = 0.75  # of the time, for what is drawn; the rest is for what else is asked of the metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +74,14 @@ def paired_drop(
 ) -> Drop:
     """The drop of a metric from the float to the quantized model, paired by sample.
 
-    Right/wrong answers: Tango's score interval. Other means, and metrics that are no means: a paired bootstrap.
+    Right/wrong answers: Tango's score interval. Other means, and metrics that are no means: a paired bootstrap, or where
+    that takes too long the jackknife.
 
     Args:
         outputs, reference: of the quantized and the float model, sample by sample.
         labels: what the metric needs; not read by metrics that compare with the float model.
-        seconds: about how long resampling may take; fewer resamples are drawn, 200 at least, where the metric is slow.
+        seconds: about how long resampling may take; where the metric is slow, fewer resamples are drawn, and where there is
+            no time for 200 the jackknife does with 20 to 50 calls for each model.
 
     Raises:
         DataError: other numbers of samples, fewer than two, or the metric is not a number.
@@ -105,14 +111,14 @@ def paired_drop(
         loss = sign * (pair.parts[1] - pair.parts[0])
         if all(bool(np.isin(part, (0.0, 1.0)).all()) for part in pair.parts):
             return _right_or_wrong(metric, baseline, value, loss, confidence)
-    found = resample(
+    found = _sampled(
         lambda i: sign * (pair.floating(i) - pair.quantized(i)),
         pair.units,
         strata=classes_of(labels) if pair.units == len(labels) else None,
         seed=seed,
         seconds=seconds,
     )
-    return _resampled(metric, baseline, value, sign, pair, found, confidence)
+    return _bounded(metric, baseline, value, sign, pair, found, confidence)
 
 
 def unbounded_drop(
@@ -176,12 +182,29 @@ def _right_or_wrong(
     )
 
 
-def _resampled(
-    metric: Metric, baseline: float, value: float, sign: float, pair: PairedParts, found: Resampled, confidence: float
+def _sampled(
+    statistic: Statistic, units: int, *, strata: NDArray[Any] | None, seed: int, seconds: float
+) -> Resampled | Jackknifed:
+    """Resamples, where there is time for the fewest; else the jackknife."""
+    started = time.perf_counter()
+    statistic(np.arange(units))
+    affordable = _SHARE * seconds / max(time.perf_counter() - started, 1e-9)
+    found = jackknife(statistic, units, most=affordable, seed=seed) if affordable < STEPS[-1] else None
+    return found or resample(statistic, units, strata=strata, seed=seed, seconds=seconds)
+
+
+def _bounded(
+    metric: Metric,
+    baseline: float,
+    value: float,
+    sign: float,
+    pair: PairedParts,
+    found: Resampled | Jackknifed,
+    confidence: float,
 ) -> Drop:
-    """The bounds of the bootstrap, and where few units changed, the share that may change times what a change costs."""
+    """The bounds of sampling, and where few units changed, the share that may change times what a change costs."""
     scale = max(abs(baseline), abs(value))
-    moved = float(np.ptp(found.distribution)) > 1e-12 * scale  # else rounding is all that the resamples differ by
+    moved = found.spread > 1e-12 * scale  # else rounding is all that they differ by
     both = (1 + confidence) / 2
     low, lower, upper, high = (found.bound(level) for level in (1 - both, 1 - confidence, confidence, both))
     changed, method = len(pair.changed) if moved else 0, found.note

@@ -35,7 +35,7 @@ class Verdict:
     def sentence(self) -> str:
         """One line in plain words."""
         drop = self.drop
-        percent = f"{float(f'{self.drop.confidence * 100:.6g}'):g} %"
+        percent = confident(self.drop.confidence)
         seen = (
             "is unchanged"
             if drop.drop == 0
@@ -63,6 +63,11 @@ class Verdict:
             return f"{value:.4g}"
         number = f"{value * 100:.3g}"
         return f"{number} point{'' if number == '1' else 's'}"
+
+
+def confident(confidence: float) -> str:
+    """A confidence, with the digits that tell it from certainty: `95%`, `99.5%`."""
+    return f"{float(f'{confidence * 100:.6g}'):g}%"
 
 
 def judge(drop: Drop, limit: float) -> Verdict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fewbit.measure.paired.verdict import confident
 from fewbit.report.document import Candidate, Document, Latency, Layer
 from fewbit.report.html.layers import form_words
 from fewbit.report.judge import STAGES, over, standing, standing_words
@@ -107,7 +108,7 @@ def tiles(document: Document) -> list[Tile]:
     if verdict is not None and verdict.value is not None:
         after, drop, low, high = verdict.value, verdict.drop, verdict.low, verdict.high
         of = f"{verdict.samples} samples kept for certification" if verdict.samples is not None else ""
-    sure = "" if verdict is None or verdict.confidence is None else f"{verdict.confidence:.0%} "
+    sure = "" if verdict is None or verdict.confidence is None else f"{confident(verdict.confidence)} "
     bounds = interval(low, high, document)
     latency, energy = one.latency, one.energy
     span = ""
@@ -223,7 +224,7 @@ def findings(document: Document) -> list[tuple[str, str]]:
         return []
     found = []
     if verdict.upper is not None:
-        sure = "" if verdict.confidence is None else f", {verdict.confidence:.0%} sure"
+        sure = "" if verdict.confidence is None else f", {confident(verdict.confidence)} sure"
         found.append((f"at worst{sure}", change(verdict.upper, document)))
     if verdict.needed is not None:
         found.append(("samples that would decide", f"about {verdict.needed}"))
@@ -274,7 +275,9 @@ def sources(document: Document) -> list[tuple[str, str]]:
             energy[f"{_known(one.energy.estimated)}: {one.energy.source or 'source not told'}"] = None
     method = NONE
     if verdict is not None and verdict.method:
-        method = verdict.method + ("" if verdict.confidence is None else f", {verdict.confidence:.0%} confidence")
+        method = verdict.method + (
+            "" if verdict.confidence is None else f", {confident(verdict.confidence)} confidence"
+        )
     took = NONE if document.seconds is None else f"{document.seconds:.0f} s"
     if document.budget is not None:
         took += f" of {document.budget:.0f} s allowed"
