@@ -17,6 +17,7 @@ from fewbit.runtimes.onnxruntime import SIMULATION, open_session
 from fewbit.spec import QParams
 
 Feed = Mapping[str, NDArray[Any]]
+Array = NDArray[np.float64]
 _CHOSEN = "fewbit_chosen"
 _NONE = -1
 
@@ -44,10 +45,12 @@ def noise_of_nodes(
     views: Views | None = None,
     threads: int = 1,
     advance: Callable[[int], None] = lambda _: None,
+    heard: Callable[[str, int, int, Array, Array], None] = lambda *_: None,
 ) -> dict[str, float]:
     """Node → noise-to-signal ratio (power) at the output that suffers most, when this node alone is quantized.
 
-    ignore: outputs that do not count. views: what outputs are turned into before they are judged.
+    ignore: outputs that do not count. views: what outputs are turned into before they are judged. heard: called with the
+    node, the numbers of the sample and the output, and the output as it is and with the node quantized.
 
     In one graph every node is followed by an `If` that computes it again, as quantized, where it is the chosen one, so that
     one session serves all nodes and a run costs little more than a float one.
@@ -65,17 +68,19 @@ def noise_of_nodes(
     session = open_session(probe.hub.model, threads=threads, config=SIMULATION)
     seen = [(views or {}).get(name, np.asarray) for name in names]
 
-    def judged(outputs: list[NDArray[Any]]) -> list[NDArray[np.float64]]:
+    def judged(outputs: list[NDArray[Any]]) -> list[Array]:
         return [view(array).astype(np.float64) for view, array in zip(seen, outputs, strict=True)]
 
     noise = np.zeros((len(perturbations), len(session.outputs)))
     signal = np.zeros(len(session.outputs))
-    for feed in feeds:
+    for sample, feed in enumerate(feeds):
         real = judged(session.run({**feed, _CHOSEN: np.array(_NONE)}))
         signal += [float((a * a).sum()) for a in real]
         for index in range(len(perturbations)):
             given = judged(session.run({**feed, _CHOSEN: np.array(index)}))
             noise[index] += [float(((a - b) ** 2).sum()) for a, b in zip(real, given, strict=True)]
+            for output, (a, b) in enumerate(zip(real, given, strict=True)):
+                heard(perturbations[index].node, sample, output, a, b)
             advance(1)
     counted = [name not in ignore for name in names]
     ratios = (noise / np.maximum(signal, 1e-30))[:, counted]

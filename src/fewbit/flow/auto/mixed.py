@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fewbit.plan.recipe import RECIPES, Rule
-from fewbit.search.allocation import Assignment, Layer, sweep
+from fewbit.search.allocation import Assignment, Layer, Pair, sweep
 from fewbit.search.ladder import Candidate
 from fewbit.search.limits import Objective
 
@@ -24,10 +24,12 @@ FORMATS: Mapping[tuple[str, Objective], tuple[str, ...]] = MappingProxyType(
 """Target and objective → the recipes of which each layer gets one, the widest first."""
 
 
-def mixed_candidates(found: Sequence[Mapping[str, Any]], formats: Sequence[str]) -> list[Candidate]:
+def mixed_candidates(
+    found: Sequence[Mapping[str, Any]], formats: Sequence[str], pairs: Sequence[Mapping[str, Any]] = ()
+) -> list[Candidate]:
     """Candidates along the frontier of size and noise, the smallest first.
 
-    found: what `sensitivity` gave of every layer. A layer that has not all formats keeps to those it has.
+    found, pairs: what `sensitivity` gave. A layer that has not all formats keeps to those it has.
     """
     held = [[name for name in formats if name in layer["formats"]] for layer in found]
     layers = [
@@ -38,7 +40,16 @@ def mixed_candidates(found: Sequence[Mapping[str, Any]], formats: Sequence[str])
         )
         for layer, names in zip(found, held, strict=True)
     ]
-    return [_candidate(a, found, held) for a in sweep(layers, _STEPS)] if layers else []
+    if not layers:
+        return []
+    places = {
+        (layer["name"], name): (i, j)
+        for i, (layer, names) in enumerate(zip(found, held, strict=True))
+        for j, name in enumerate(names)
+    }
+    ends = [(tuple(pair["first"]), tuple(pair["second"]), pair["noise"]) for pair in pairs]
+    together = [Pair(places[a], places[b], noise) for a, b, noise in ends if a in places and b in places]
+    return [_candidate(assignment, found, held) for assignment in sweep(layers, _STEPS, together)]
 
 
 def _candidate(assignment: Assignment, found: Sequence[Mapping[str, Any]], held: Sequence[Sequence[str]]) -> Candidate:

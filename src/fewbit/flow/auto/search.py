@@ -131,10 +131,10 @@ class Search:
         formats = FORMATS.get((family(self.setup.target), self.options.objective))
         if formats is None:
             return
-        layers = self._sensitivity(formats, mix=True)
-        if layers is None:
+        noise = self._sensitivity(formats, mix=True)
+        if noise is None:
             return
-        candidates = mixed_candidates(layers, formats)
+        candidates = mixed_candidates(noise["layers"], formats, noise["pairs"])
         low, high = 0, len(candidates) - 1
         while low <= high:
             middle = (low + high) // 2
@@ -144,8 +144,8 @@ class Search:
             else:
                 low = middle + 1
 
-    def _sensitivity(self, recipes: Sequence[str], *, mix: bool) -> list[dict[str, Any]] | None:
-        """The layers and their noises in the formats of some recipes; None where that cannot be found."""
+    def _sensitivity(self, recipes: Sequence[str], *, mix: bool) -> Mapping[str, Any] | None:
+        """The noises of layers in the formats of some recipes; None where they cannot be found."""
         self._tell("finding how sensitive each layer is")
         asked = {"recipes": recipes, "mix": mix}
         answer = self.session.one(
@@ -155,18 +155,17 @@ class Search:
             self.found.notes.append(f"no mixed precision: {answer.finished.result['reason']}")
             return None
         self.found.notes += answer.finished.result["notes"]
-        layers: list[dict[str, Any]] = answer.finished.result["layers"]
-        return layers
+        return answer.finished.result
 
     def _mix_for_speed(self) -> None:
         """Try mixtures of float and integers where the times of their kernels foretell that they are faster than either."""
         if self.options.objective != "latency" or self.setup.target not in TARGETS:
             return
-        layers = self._sensitivity(SPEED_FORMATS, mix=False)
-        if layers is None:
+        noise = self._sensitivity(SPEED_FORMATS, mix=False)
+        if noise is None:
             return
         self._tell("finding what each layer takes in each format")
-        arguments = {"splits": self.found.splits, "noise": layers}
+        arguments = {"splits": self.found.splits, "noise": noise["layers"]}
         answer = self.session.one(self._ask("costs", "costs", {"recipes": SPEED_FORMATS}, arguments, alone=True))
         if not answer.ok:
             self.found.notes.append(f"no mixture by speed: {answer.finished.result['reason']}")

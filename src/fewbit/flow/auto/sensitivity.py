@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from fewbit.flow.additivity import PairNoise, additivity
 from fewbit.flow.auto.setup import Setup, Splits
 from fewbit.flow.auto.work import calibration_samples, graph_of
 from fewbit.flow.calibrate import EFFORTS, Calibrator
 from fewbit.flow.common import target_for
-from fewbit.flow.sensitivity import NOISE_SAMPLES, measure_layers
+from fewbit.flow.layer_formats import NOISE_SAMPLES, measure_layers
 from fewbit.progress import Progress
 
 
@@ -26,13 +27,16 @@ def sensitivity(
 
     Returns:
         `layers`: name of the weight's first node, all nodes that read it, and per recipe `bytes` and `noise` (None where the
-        target does not hold it so).
+        target does not hold it so). `pairs`: `first` and `second` (layer, recipe), and the `noise` that they bring beyond the
+        sum of both, where the layers' noises alone foretell poorly what mixtures bring.
     """
     hub = graph_of(setup)
     source = calibration_samples(setup, splits, hub)
     feeds = list(islice(source.feeds(), NOISE_SAMPLES))
     job = Calibrator(hub, target_for(setup.target), 1, progress, EFFORTS["standard"], source)
-    found = measure_layers(job, recipes, feeds, setup.seed, mix=mix)
+    found = measure_layers(job, recipes, feeds, setup.seed)
+    added = additivity(job, found, feeds, setup.seed) if mix else None
+    names = {layer.weight: layer.name for layer in found.layers}
     layers = [
         {
             "name": layer.name,
@@ -41,4 +45,13 @@ def sensitivity(
         }
         for layer in found.layers
     ]
-    return {"layers": layers, "notes": [] if found.additivity is None else [found.additivity.sentence()]}
+    return {
+        "layers": layers,
+        "pairs": [] if added is None else [_told(pair, names) for pair in added.pairs],
+        "notes": [] if added is None else [added.sentence()],
+    }
+
+
+def _told(pair: PairNoise, names: Mapping[str, str]) -> dict[str, Any]:
+    (first, one), (second, other) = pair.first, pair.second
+    return {"first": [names[first], one], "second": [names[second], other], "noise": pair.noise}
