@@ -81,7 +81,8 @@ def test_a_budget_that_is_too_short_ends_with_3_and_goes_on(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (("--objective", "speed"), "objective"),
+        (("--objective", "speed"), "objective 'speed' does not exist; use latency, size, energy, or weights"),
+        (("--objective", "size=0"), "give each axis once, with a weight above 0"),
         (("--max-drop", "lots"), "max-drop 'lots' is no drop: write 0.005, 0.5pt (points), or 1%"),
         (("--max-size", "big"), "max-size 'big' is no size above zero"),
         (("--max-latency-ratio", "0"), "is no ratio above zero"),

@@ -211,6 +211,13 @@ def test_an_objective_that_nobody_measured() -> None:
     assert "No candidate has a figure of energy: the plot shows size." in text
 
 
+def test_a_weighted_objective_is_plotted_by_its_gain() -> None:
+    weighted = [{**one, "gain": 1.5} for one in CANDIDATES]
+    text = read(document(objective="latency=0.75,size=0.25", candidates=weighted)).text
+    assert "times better than float (latency=0.75,size=0.25), better →" in text
+    assert "the plot shows size" not in text
+
+
 def test_heads_and_names_for_those_who_listen() -> None:
     found = known("pass")
     heads = [attrs for tag, attrs in found.tags if tag == "th"]

@@ -7,22 +7,28 @@ import pytest
 from fewbit.flow.auto.mixed import literal, mixed_candidates
 from fewbit.plan.recipe import Match, Recipe
 from fewbit.search.ladder import LADDERS, family, ladder
-from fewbit.search.limits import OBJECTIVES
+from fewbit.search.objective import AXES, parse_objective
 from fewbit.search.repair import repairs, trained, training_seconds
 from fewbit.targets import TARGETS
 
 
 def test_every_target_has_a_ladder_of_recipes_that_exist() -> None:
     assert {target for target, _ in LADDERS} == {family(target) for target in TARGETS}
-    for target, objective in product(TARGETS, OBJECTIVES):
-        steps = ladder(target, objective)
+    for target, objective in product(TARGETS, AXES):
+        steps = ladder(target, parse_objective(objective))
         assert len({step.id for step in steps}) == len(steps) >= 2
         for step in steps:
             Recipe.get(step.asked()["recipe"])
 
 
+def test_a_weighted_objective_tries_what_serves_any_of_its_axes() -> None:
+    both = [step.id for step in ladder("ort-cpu", parse_objective("size=1,latency=3"))]
+    alone = [[step.id for step in ladder("ort-cpu", parse_objective(axis))] for axis in ("latency", "size")]
+    assert both == [*alone[0], *(name for name in alone[1] if name not in alone[0])]
+
+
 def test_repairs_cost_more_from_one_to_the_next() -> None:
-    first = ladder("ort-cpu", "latency")[0]
+    first = ladder("ort-cpu", parse_objective("latency"))[0]
     found = repairs(first, {"sqnr_db": 21.4, "forms": {"integer": 9}}, to_float=True)
     assert [(c.id, c.effort, c.min_sqnr) for c in found] == [
         ("int8@max", "max", None),
@@ -37,7 +43,7 @@ def test_repairs_cost_more_from_one_to_the_next() -> None:
 
 
 def test_training_comes_last() -> None:
-    tuned = trained(ladder("ort-cpu", "latency")[0])
+    tuned = trained(ladder("ort-cpu", parse_objective("latency"))[0])
     assert (tuned.id, tuned.stage, tuned.asked()["tune"]) == ("int8+tune", "tune", True)
     assert training_seconds(128, 2.0) == pytest.approx(38.4)
 

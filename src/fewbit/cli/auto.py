@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -65,7 +65,12 @@ def command(
         ),
     ] = None,
     objective: Annotated[
-        Literal["latency", "size", "energy"], typer.Option("--objective", help="What to make small.")
+        str,
+        typer.Option(
+            "--objective",
+            metavar="WHAT",
+            help="What to make small: latency, size, energy, or weights: latency=2,size=1.",
+        ),
     ] = "latency",
     budget: Annotated[
         str | None,

@@ -40,7 +40,7 @@ def render(data: dict[str, Any]) -> RenderableType:
 
 
 def _candidates(document: Document) -> Table:
-    metric, energy = document.metric, document.objective == "energy"
+    metric, energy = document.metric, "energy" in document.objective
     table = Table(box=None, padding=(0, 1), pad_edge=False)
     table.add_column("")
     table.add_column("candidate", overflow="fold", min_width=_NAME)

@@ -104,7 +104,8 @@ class Energy:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One quantized form: sizes in bytes, `smaller` and losses as shares or in the metric's unit, positive is worse."""
+    """One quantized form: sizes in bytes, `smaller` and losses as shares or in the metric's unit, positive is worse. gain: how
+    many times better than float it is for the objective."""
 
     id: Text
     label: Text = ""
@@ -116,6 +117,7 @@ class Candidate:
     latency: Latency | None = None
     memory: Number = None
     energy: Energy | None = None
+    gain: Number = None
     sqnr_db: Number = None
     value: Number = None
     drop: Number = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from fewbit.search.limits import Objective
+from fewbit.search.objective import Axis, Objective
 
 Stage = Literal["ladder", "repair", "allocation", "tune"]
 
@@ -55,7 +55,7 @@ _SIZE = (
 )
 _MICRO = (("int8", _FAST), ("a16w8", _WIDE))
 
-LADDERS: Mapping[tuple[str, Objective], tuple[tuple[str, str], ...]] = MappingProxyType(
+LADDERS: Mapping[tuple[str, Axis], tuple[tuple[str, str], ...]] = MappingProxyType(
     {
         ("ort-cpu", "latency"): _SPEED,
         ("ort-cpu", "size"): _SIZE,
@@ -71,8 +71,8 @@ LADDERS: Mapping[tuple[str, Objective], tuple[tuple[str, str], ...]] = MappingPr
         ("executorch-xnnpack", "energy"): _SPEED[:2],
     }
 )
-"""Target and objective → recipes, those that are worth most first. What a target does not take fails in one line and is
-told."""
+"""Target and axis of the objective → recipes, those that are worth most first. What a target does not take fails in one line
+and is told."""
 
 
 def family(target: str) -> str:
@@ -81,5 +81,6 @@ def family(target: str) -> str:
 
 
 def ladder(target: str, objective: Objective) -> list[Candidate]:
-    """The uniform candidates for a target."""
-    return [Candidate(name, "ladder", name, why) for name, why in LADDERS[family(target), objective]]
+    """The uniform candidates for a target: those for the heaviest axis of the objective first."""
+    found = {name: why for axis in objective.axes for name, why in LADDERS[family(target), axis]}
+    return [Candidate(name, "ladder", name, why) for name, why in found.items()]

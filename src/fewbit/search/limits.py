@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from fewbit.errors import RecipeError
-
-Objective = Literal["latency", "size", "energy"]
-OBJECTIVES: tuple[Objective, ...] = ("latency", "size", "energy")
 
 _SIZE_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _POINT = 0.01

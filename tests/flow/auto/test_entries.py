@@ -7,6 +7,9 @@ import pytest
 from fewbit.flow.auto.entries import FLOAT, Entry, acceptable, expected_drop, frontier, mean_drop, preferred, promising
 from fewbit.search.ladder import Candidate
 from fewbit.search.limits import Limits
+from fewbit.search.objective import parse_objective
+
+LATENCY, SIZE, ENERGY = map(parse_objective, ("latency", "size", "energy"))
 
 
 def drop(estimate: float, half: float = 0.0, samples: int = 100, confidence: float = 0.95) -> dict[str, Any]:
@@ -35,6 +38,7 @@ def entry(
     )
     return Entry(
         Candidate(name, "ladder", name, ""),
+        100,
         "measured",
         built={"bytes": size, "forms": {form: 3}, "sqnr_db": 30.0},
         scored={"drop": drop(lost, half)},
@@ -56,14 +60,14 @@ def test_the_fastest_comes_first_and_what_is_slower_than_float_not_at_all() -> N
         entry("doubtful", 26, 1.1, spread=0.2),
         entry(FLOAT, 100, form="float"),
     ]
-    assert names(preferred(pool, "latency")) == ["dynamic", "int8", "doubtful", "fp16", FLOAT]
-    assert names(preferred(pool, "size"))[:2] == ["slow", "int8"]
+    assert names(preferred(pool, LATENCY)) == ["dynamic", "int8", "doubtful", "fp16", FLOAT]
+    assert names(preferred(pool, SIZE))[:2] == ["slow", "int8"]
 
 
 def test_where_time_says_nothing_size_counts() -> None:
     pool = [entry("a", 50, None), entry("b", 40, None)]
-    assert names(preferred(pool, "latency")) == ["b", "a"]
-    assert names(preferred([entry("a", energy=0.5), entry("b", energy=0.2)], "energy")) == ["b", "a"]
+    assert names(preferred(pool, LATENCY)) == ["b", "a"]
+    assert names(preferred([entry("a", energy=0.5), entry("b", energy=0.2)], ENERGY)) == ["b", "a"]
 
 
 def test_limits_and_refusals_exclude() -> None:
@@ -91,10 +95,10 @@ def test_all_samples_count_alike() -> None:
 
 def test_what_lost_much_on_few_samples_yields_to_what_is_nearly_as_good() -> None:
     small, next_, far = entry("a", 20, lost=0.0126), entry("b", 22, lost=0.0042), entry("c", 60)
-    assert promising([small, next_, far], "size", 0.005) is next_
-    assert promising([small, far], "size", 0.005) is small  # three times the size is too much for bad luck
-    assert promising([next_, far], "size", 0.005) is next_
-    assert promising([], "size", 0.005) is None
+    assert promising([small, next_, far], SIZE, 0.005) is next_
+    assert promising([small, far], SIZE, 0.005) is small  # three times the size is too much for bad luck
+    assert promising([next_, far], SIZE, 0.005) is next_
+    assert promising([], SIZE, 0.005) is None
 
 
 def test_the_frontier_holds_what_nothing_beats() -> None:
@@ -104,4 +108,12 @@ def test_the_frontier_holds_what_nothing_beats() -> None:
         entry("c", 60, lost=0.003),
         entry("d", 40, lost=0.01),
     ]
-    assert frontier(pool, "size") == {"a", "b", "d"}
+    assert frontier(pool, SIZE) == {"a", "b", "d"}
+
+
+def test_weights_weigh_what_is_saved() -> None:
+    fast, small, both = entry("fast", 100, 4.0), entry("small", 10, 1.0), entry("both", 40, 2.0)
+    pool = [fast, small, both, entry(FLOAT, 100, form="float")]
+    assert names(preferred(pool, parse_objective("latency=9,size=1")))[0] == "fast"
+    assert names(preferred(pool, parse_objective("latency=1,size=9")))[0] == "small"
+    assert names(preferred(pool, parse_objective("latency,size"))) == ["both", "small", "fast", FLOAT]

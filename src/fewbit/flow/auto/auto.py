@@ -33,7 +33,8 @@ from fewbit.graph.save import save
 from fewbit.measure.metrics import resolve_metric
 from fewbit.progress import SILENT, Progress
 from fewbit.search.executor import Executor, LocalExecutor
-from fewbit.search.limits import OBJECTIVES, Limits, check_max_drop, ratio, size
+from fewbit.search.limits import Limits, check_max_drop, ratio, size
+from fewbit.search.objective import parse_objective
 from fewbit.search.store import Store
 
 STORE = "session"
@@ -116,7 +117,8 @@ def auto(
         target: where the model will run; None: this machine, in ONNX Runtime.
         max_drop: `0.5pt` (points, hundredths of a share), `1%` (of the float model's value), or a number in the metric's own
             unit, which for a share stands for points from 0.1 on. None: half a point of a share, 1 % of anything else.
-        objective: `latency`, `size` or `energy`.
+        objective: `latency`, `size`, `energy`, or weights such as `latency=2,size=1`: what is made small is the weighted sum
+            of time, bytes and energy beside the float model's.
         budget: seconds, or `90s`, `10m`, `1h`; None: as long as it takes.
         session: the folder in which measurements are kept; None: `session` in `out`.
         out: the folder for the results; None: `session` holds them too.
@@ -143,9 +145,7 @@ def auto(
     begun = time.monotonic()
     chosen = target_for(target_name(target, format, None))
     check_runtime(chosen)
-    wanted = next((known for known in OBJECTIVES if known == objective), None)
-    if wanted is None:
-        raise RecipeError(f"objective {objective!r} does not exist; use {', '.join(OBJECTIVES)}")
+    wanted = parse_objective(objective)
     if max_drop is not None:
         check_max_drop(max_drop)
     if not 0.5 <= confidence < 1.0:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fewbit.flow.auto.entries import FLOAT, NO_LOSS, Entry, frontier
+from fewbit.flow.auto.entries import FLOAT, NO_LOSS, Entry, frontier, gain
 from fewbit.flow.auto.found import Found, Options
 from fewbit.flow.auto.setup import PARTS, Setup
 from fewbit.measure.compare import finite_or_none
@@ -43,7 +43,7 @@ def document(header: Header, setup: Setup, options: Options, found: Found, secon
         "target": setup.target,
         "runtime": None if timed is None else timed.get("runtime"),
         "cpu": None if timed is None else timed.get("cpu"),
-        "objective": options.objective,
+        "objective": str(options.objective),
         "limits": {
             "max_drop": None if found.drop is None else found.drop.value,
             "max_drop_text": None if found.drop is None else found.drop.text,
@@ -108,6 +108,7 @@ def _candidate(entry: Entry, found: Found, options: Options) -> dict[str, Any]:
         "latency": None if entry.measured is None else entry.measured["latency"],
         "memory": entry.memory,
         "energy": entry.energy,
+        "gain": gain(entry, options.objective) if entry.status in ("measured", "stopped") else None,
         "sqnr_db": None if built is None or built["sqnr_db"] is None else finite_or_none(built["sqnr_db"]),
         "value": None if drop is None else drop["value"],
         "drop": None if drop is None else drop["drop"],

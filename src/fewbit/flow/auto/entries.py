@@ -8,7 +8,8 @@ from statistics import NormalDist
 from typing import Any, Literal
 
 from fewbit.search.ladder import Candidate
-from fewbit.search.limits import Limits, Objective
+from fewbit.search.limits import Limits
+from fewbit.search.objective import Axis, Objective
 
 Status = Literal["waiting", "working", "measured", "stopped", "failed", "skipped"]
 FLOAT = "float"
@@ -21,10 +22,12 @@ _OTHER_KERNELS = ("integer", "dynamic", "weight_only")
 class Entry:
     """A candidate and what was found of it: results of the work in `fewbit.flow.auto.work`.
 
-    doing: what is being done, while that is so. refused: by the samples for certification. seconds: that its work took.
+    float_bytes: of the float model in the target's format. doing: what is being done, while that is so. refused: by the
+    samples for certification. seconds: that its work took.
     """
 
     candidate: Candidate
+    float_bytes: int
     status: Status = "waiting"
     reason: str = ""
     doing: str = ""
@@ -116,12 +119,17 @@ def acceptable(entry: Entry, limits: Limits, max_drop: float) -> bool:
 
 
 def gain(entry: Entry, objective: Objective) -> float:
-    """How good it is for the objective: a ratio to the float model, more is better."""
-    if objective == "latency" and entry.speed_up is not None:
-        return entry.speed_up
-    if objective == "energy" and entry.energy is not None:
-        return 1.0 / float(entry.energy["ratio"])
-    return 1.0 / max(entry.bytes, 1)
+    """How many times better than the float model it is for the objective; what cannot be measured here counts as its size
+    does."""
+
+    def along(axis: Axis) -> float:
+        if axis == "latency" and entry.speed_up is not None:
+            return entry.speed_up
+        if axis == "energy" and entry.energy is not None:
+            return 1.0 / float(entry.energy["ratio"])
+        return entry.float_bytes / max(entry.bytes, 1)
+
+    return objective.gain(along)
 
 
 def preferred(entries: Sequence[Entry], objective: Objective) -> list[Entry]:
@@ -130,7 +138,7 @@ def preferred(entries: Sequence[Entry], objective: Objective) -> list[Entry]:
     For latency: those that are faster than float beyond the noise, by how much; then, for what they save in size, those
     that are no slower. Whatever is slower than the float model is left out: that model is better.
     """
-    if objective != "latency" or any(entry.speed_up is None for entry in entries):
+    if objective.only != "latency" or any(entry.speed_up is None for entry in entries):
         return sorted(entries, key=lambda e: (-gain(e, objective), e.bytes))
     faster = [e for e in entries if e.faster]
     equal = [e for e in entries if e not in faster and (e.id == FLOAT or (e.speed_up or 0.0) >= NO_LOSS)]

@@ -9,7 +9,8 @@ from typing import Any
 from fewbit.flow.auto.entries import Entry
 from fewbit.flow.auto.session import Answer
 from fewbit.flow.auto.setup import Part, Splits
-from fewbit.search.limits import Limits, MaxDrop, Objective
+from fewbit.search.limits import Limits, MaxDrop
+from fewbit.search.objective import Objective
 
 
 @dataclass(frozen=True, slots=True)

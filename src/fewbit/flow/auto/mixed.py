@@ -9,19 +9,18 @@ from typing import Any
 from fewbit.plan.recipe import RECIPES, Rule
 from fewbit.search.allocation import Assignment, Layer, Pair, sweep
 from fewbit.search.ladder import Candidate
-from fewbit.search.limits import Objective
 
 _STEPS = 13  # of the sweep: about 3 dB each, which bisection finds its way through in 4 evaluations
 _WIDEST = "fp16"
 
-FORMATS: Mapping[tuple[str, Objective], tuple[str, ...]] = MappingProxyType(
+FORMATS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        ("ort-cpu", "size"): (_WIDEST, "int8-weights", "codebook4", "codebook3"),
-        ("litert-cpu", "size"): (_WIDEST, "int8-weights", "int4-weights"),
-        ("executorch-xnnpack", "size"): (_WIDEST, "int8-weights", "int4-weights"),
+        "ort-cpu": (_WIDEST, "int8-weights", "codebook4", "codebook3"),
+        "litert-cpu": (_WIDEST, "int8-weights", "int4-weights"),
+        "executorch-xnnpack": (_WIDEST, "int8-weights", "int4-weights"),
     }
 )
-"""Target and objective → the recipes of which each layer gets one, the widest first."""
+"""Target → the recipes of which each layer gets one where size counts, the widest first."""
 
 
 def mixed_candidates(

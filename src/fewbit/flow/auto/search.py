@@ -25,6 +25,7 @@ from fewbit.measure.energy import SOURCE, estimated
 from fewbit.plan.recipe import recipe_data
 from fewbit.search.ladder import Candidate, family, ladder
 from fewbit.search.limits import max_drop
+from fewbit.search.objective import LATENCY
 from fewbit.search.repair import repairs, trained, training_seconds
 
 ALPHA_SHARES = (0.8, 0.1, 0.05, 0.05)
@@ -128,8 +129,8 @@ class Search:
 
     def _allocate(self) -> None:
         """Find the smallest mixture of formats that keeps to the drop, by bisection along the frontier of size and noise."""
-        formats = FORMATS.get((family(self.setup.target), self.options.objective))
-        if formats is None:
+        formats = FORMATS.get(family(self.setup.target))
+        if formats is None or "size" not in self.options.objective.axes:
             return
         noise = self._sensitivity(formats, mix=True)
         if noise is None:
@@ -159,7 +160,7 @@ class Search:
 
     def _mix_for_speed(self) -> None:
         """Try mixtures of float and integers where the times of their kernels foretell that they are faster than either."""
-        if self.options.objective != "latency" or self.setup.target not in TARGETS:
+        if "latency" not in self.options.objective.axes or self.setup.target not in TARGETS:
             return
         noise = self._sensitivity(SPEED_FORMATS, mix=False)
         if noise is None:
@@ -171,7 +172,7 @@ class Search:
             self.found.notes.append(f"no mixture by speed: {answer.finished.result['reason']}")
             return
         self.found.notes += answer.finished.result["notes"]
-        best = next(iter(preferred(self._good(), "latency")), self.float_entry())
+        best = next(iter(preferred(self._good(), LATENCY)), self.float_entry())
         for candidate in speed_candidates(answer.finished.result, best.candidate.recipe, best.speed_up or 1.0):
             self._try([candidate])
             if self._keeps(self.found.entries[-1]):
@@ -188,7 +189,7 @@ class Search:
         if refused is None:
             return False
         tried = [entry.candidate.asked() for entry in self.found.entries]
-        to_float = self.options.objective != "size"
+        to_float = self.options.objective.only != "size"
         found = repairs(refused.candidate, refused.built, to_float=to_float)
         candidates = [candidate for candidate in found if candidate.asked() not in tried]
         self._try(candidates)
@@ -229,7 +230,7 @@ class Search:
         return None
 
     def _try(self, candidates: Sequence[Candidate]) -> None:
-        entries = [Entry(candidate) for candidate in candidates]
+        entries = [Entry(candidate, self._float_bytes()) for candidate in candidates]
         self.found.entries += entries
         size = max(1, self.options.workers)
         for start in range(0, len(entries), size):
@@ -297,6 +298,10 @@ class Search:
         whole = estimated(work_of([], twin["products"], twin["bytes"]))
         return {"ratio": ours / whole, "estimated": True, "source": SOURCE}
 
+    def _float_bytes(self) -> int:
+        assert self.found.twin is not None
+        return int(self.found.twin.finished.result["bytes"])
+
     def _choose_so_far(self) -> None:
         order = preferred(self._good(), self.options.objective)
         best = order[0] if order else None
@@ -320,6 +325,7 @@ class Search:
         whole = {"ratio": 1.0, "low": 1.0, "high": 1.0, "milliseconds": None}
         return Entry(
             Candidate(FLOAT, "ladder", FLOAT, "the model as it is"),
+            self._float_bytes(),
             "measured",
             files=str(self.found.twin.files),
             built={**self.found.twin.finished.result, "layers": [], "notes": [], "forms": {}, "sqnr_db": None},
@@ -410,7 +416,7 @@ class Search:
         """What the user should know beside the figures."""
         found, objective = self.found, self.options.objective
         timed = [e for e in found.entries if e.speed_up is not None]
-        if timed and objective == "latency":
+        if timed and objective.only == "latency":
             fastest = max(timed, key=lambda e: e.speed_up or 0.0)
             if (fastest.speed_up or 0.0) < 1.0 / NO_LOSS:
                 found.advice.append(

@@ -71,15 +71,22 @@ def gain(candidate: Candidate, document: Document, objective: str) -> Gain | Non
     if objective == "size":
         whole, part = document.model.bytes, candidate.bytes
         return Gain(whole / part) if whole and part else None
-    energy = candidate.energy
-    return Gain(1 / energy.ratio) if energy is not None and energy.ratio else None
+    if objective == "energy":
+        energy = candidate.energy
+        return Gain(1 / energy.ratio) if energy is not None and energy.ratio else None
+    return Gain(candidate.gain) if candidate.gain else None
 
 
 def plotted_objective(document: Document) -> str:
     """The objective, or the size where no candidate has a figure of it."""
     objective = document.objective
-    known = objective in _AXES and any(gain(c, document, objective) for c in document.candidates)
+    known = objective and any(gain(c, document, objective) for c in document.candidates)
     return objective if known else "size"
+
+
+def axis_title(objective: str) -> str:
+    """What is to the right."""
+    return _AXES.get(objective, f"times better than float ({objective})")
 
 
 def frontier_plot(document: Document) -> Plot | None:
@@ -103,14 +110,14 @@ def frontier_plot(document: Document) -> Plot | None:
         unnamed[width.name] = tuple(_draw(axes, width, document, objective, points, deepest))
 
     label = (
-        f"Plot of {len(points)} candidates and the float model: {_AXES[objective]} to the right, "
+        f"Plot of {len(points)} candidates and the float model: {axis_title(objective)} to the right, "
         f"change of {document.metric.name or 'the metric'} upwards. The table of candidates holds the same figures."
     )
     svg = both("frontier", label, _HEIGHT, draw)
     there = {p.standing for p in points}
     signs = tuple((*standing_words(key), key) for key in _MARKS if key in there)
     pinned_names = tuple(p.candidate.title for p in points if p.pinned)
-    return Plot(svg, _AXES[objective], tuple(absent), unnamed, pinned_names, signs)
+    return Plot(svg, axis_title(objective), tuple(absent), unnamed, pinned_names, signs)
 
 
 def _depth(document: Document) -> float | None:
@@ -206,7 +213,7 @@ def _frame(
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"×{x:g}"))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:+g}".replace("-", "−") if abs(y) > 1e-12 else "0"))
     axes.tick_params(length=0)
-    axes.set_xlabel(f"{_AXES[objective]}, better →")
+    axes.set_xlabel(f"{axis_title(objective)}, better →")
     metric = document.metric
     head = f"↑ better: change of {shortened(metric.name or 'the metric', 24)}{', points' if metric.points else ''}"
     axes.set_title(head, loc="left", fontsize="medium", color=MUTED)
