@@ -117,3 +117,5 @@ def test_weights_weigh_what_is_saved() -> None:
     assert names(preferred(pool, parse_objective("latency=9,size=1")))[0] == "fast"
     assert names(preferred(pool, parse_objective("latency=1,size=9")))[0] == "small"
     assert names(preferred(pool, parse_objective("latency,size"))) == ["both", "small", "fast", FLOAT]
+    lucky = entry("lucky", 90, 9.0, form="storage")  # computes as float does, and is no faster
+    assert names(preferred([*pool, lucky], parse_objective("latency=9,size=1")))[0] == "fast"

@@ -61,9 +61,13 @@ class Entry:
         are expanded when the file is loaded change nothing but the size."""
         if self.measured is None or self.measured["latency"] is None or self.built is None:
             return False
-        latency, forms = self.measured["latency"], self.built["forms"]
-        own = any(forms.get(form) for form in _OTHER_KERNELS)
-        return own and latency["low"] > 1.0 and latency["ratio"] > 1.0 / NO_LOSS
+        latency = self.measured["latency"]
+        return self.own_kernels and latency["low"] > 1.0 and latency["ratio"] > 1.0 / NO_LOSS
+
+    @property
+    def own_kernels(self) -> bool:
+        """Whether anything is computed otherwise than in float."""
+        return self.built is not None and any(self.built["forms"].get(form) for form in _OTHER_KERNELS)
 
     @property
     def sqnr(self) -> float:
@@ -124,7 +128,7 @@ def gain(entry: Entry, objective: Objective) -> float:
 
     def along(axis: Axis) -> float:
         if axis == "latency" and entry.speed_up is not None:
-            return entry.speed_up
+            return entry.speed_up if entry.own_kernels else min(entry.speed_up, 1.0)
         if axis == "energy" and entry.energy is not None:
             return 1.0 / float(entry.energy["ratio"])
         return entry.float_bytes / max(entry.bytes, 1)
