@@ -160,7 +160,7 @@ class TestLiteRt:
         b = Builder()
         b.node("Conv", ["x", b.weight(32, 16, 3, 3)], "y")
         path = b.save(tmp_path / "m.onnx", {"x": (1, 16, 8, 8)}, ["y"])
-        with pytest.raises(ModelError, match="a litert file holds no weights of codebook nf4"):
+        with pytest.raises(ModelError, match="files for litert-cpu hold no weights of codebook nf4"):
             fewbit.quantize(path, recipe="nf4", out=tmp_path / "q.tflite")
         assert list(tmp_path.iterdir()) == [path]
 

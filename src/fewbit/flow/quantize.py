@@ -245,7 +245,7 @@ def finish(
         size,
         verification,
         (),
-        [*written, *_notes(plan, target.facts, verification), *_memory(size, verification), *checked],
+        [*written, *_notes(plan, target, verification), *_memory(size, verification), *checked],
         time.perf_counter() - started,
     )
 
@@ -302,9 +302,9 @@ def _memory(size: int, verification: Verification | None) -> list[str]:
     ]
 
 
-def _notes(plan: Plan, facts: Sequence[str], verification: Verification | None) -> list[str]:
+def _notes(plan: Plan, target: Target, verification: Verification | None) -> list[str]:
     """What a user should know about this result, shortest first."""
-    notes = list(plan.notes)
+    notes, facts = list(plan.notes), target.facts
     forms = plan.forms()
     if plan.recipe in ("a16w8", "w4a16"):
         notes += [fact for fact in facts if fact.startswith("16-bit")]
@@ -314,10 +314,8 @@ def _notes(plan: Plan, facts: Sequence[str], verification: Verification | None) 
         notes += [fact for fact in facts if fact.startswith("weights in `storage`")]
     latency = None if verification is None else verification.latency
     if latency is not None and latency.ratio < SLOWER:
-        notes.append(
-            f"slower than float here (×{latency.ratio:.2f} on one thread): quantized for size only; "
-            "`int8-weights` and `fp16` keep the float speed"
-        )
+        stored = "" if target.stores == () else "; `int8-weights` and `fp16` keep the float speed"
+        notes.append(f"slower than float here (×{latency.ratio:.2f} on one thread): quantized for size only{stored}")
     elif latency is not None and latency.ratio < 1 / SLOWER and forms["integer"]:
         notes.append(f"no faster than float here (×{latency.ratio:.2f} on one thread): the gain is in size")
     if verification is not None and verification.inputs != RANDOM:

@@ -88,7 +88,7 @@ def _heavy(hub: Hub, node: ir.Node, setting: Setting, target: Target) -> NodePla
         if refused is None and form == "weight_only" and setting.compute == "weights":
             refused = refuse_cost(hub, node, target)
         if refused is None:
-            return decide(form, _why(form, node, setting, rule, why_not), name)
+            return decide(form, _why(form, node, setting, target, why_not), name)
         if form == "weight_only":
             why_not = refused
     refused = _refuse(hub, node, "storage", setting, target) or rule.why or f"the target has no narrow {node.op_type}"
@@ -163,13 +163,14 @@ def _refuse_storage(setting: Setting, target: Target) -> str | None:
     weight = setting.weight
     if target.stores is None:
         return None
+    files = f"files for {target.name}"
+    if not target.stores:
+        return f"{files} hold no narrow weights that are expanded to float"
     if weight.codebook is not None:
-        return f"a {target.format} file holds no weights of codebook {weight.codebook}"
+        return f"{files} hold no weights of codebook {weight.codebook}"
     if weight.dtype not in target.stores:
-        return f"a {target.format} file holds {', '.join(map(str, target.stores))} weights, not {weight.dtype}"
-    return (
-        None if weight.symmetric else f"a {target.format} file holds weights without zero points; set symmetric: true"
-    )
+        return f"{files} hold {', '.join(map(str, target.stores))} weights, not {weight.dtype}"
+    return None if weight.symmetric else f"{files} hold weights without zero points; set symmetric: true"
 
 
 def _read_otherwise(node: ir.Node) -> bool:
@@ -190,10 +191,13 @@ def _refuse_lstm(node: ir.Node) -> str | None:
     return None
 
 
-def _why(form: Form, node: ir.Node, setting: Setting, rule: OpRule, why_not: str | None) -> str:
+def _why(form: Form, node: ir.Node, setting: Setting, target: Target, why_not: str | None) -> str:
     """why_not: what keeps the node from the weight-only kernel, where that was tried."""
+    rule = target.rule(node.op_type)
     if form == "weight_only":
-        kernel = "GatherBlockQuantized" if node.op_type == "Gather" else "MatMulNBits"
+        kernel = "a kernel that reads packed weights"
+        if target.format == "onnx":
+            kernel = "GatherBlockQuantized" if node.op_type == "Gather" else "MatMulNBits"
         return f"{setting.reason}: {kernel}" if setting.reason else f"the target has {kernel}"
     if why_not is not None:
         return f"{setting.reason}: stored narrow, for {why_not}" if setting.reason else f"stored narrow, for {why_not}"

@@ -113,15 +113,16 @@ class Products:
     ) -> tuple[str, ir.Value | None]:
         """The operator, and its dequantized weight (O, I); None where it has to be float."""
         stored = self.stored[weight].turned() if turn else self.stored[weight]
-        if is_quantized(x):
+        named = not isinstance(self.dynamic, bool) and node.name in self.dynamic  # whatever made its activation
+        if is_quantized(x) and not named:
             if not _to_integers(output):
                 self._note(node, "its output is not quantized, or read by others than one quantizer")
                 return "Linear", None
             value = self._channels(weight, 0, 8, turn)
-        elif _is_dequantized(x):
+        elif _is_dequantized(x) and not is_quantized(x):
             self._note(node, "its activation has integers of its own")
             return "Linear", None
-        elif not (self.dynamic if isinstance(self.dynamic, bool) else node.name in self.dynamic):
+        elif not named and self.dynamic is not True:
             self._note(node, "its activation is float")
             return "Linear", None
         else:
@@ -129,7 +130,7 @@ class Products:
         if value is None:
             self._note(node, _UNFIT)
             return "Linear", None
-        return "Linear" if is_quantized(x) else "DynamicLinear", self._dequantized(value, node)
+        return "Linear" if is_quantized(x) and not named else "DynamicLinear", self._dequantized(value, node)
 
     def _channels(self, weight: ir.Value, axis: int, bits: int, turn: bool = False) -> dict[str, object] | None:
         stored = self.stored[weight].turned() if turn else self.stored[weight]

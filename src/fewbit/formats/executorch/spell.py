@@ -92,7 +92,7 @@ class _Speller:
     def run(self) -> list[str]:
         nodes = self.hub.nodes()
         for node in nodes:
-            stored = stored_constant(node) if is_op(node, "DequantizeLinear") else None
+            stored = stored_constant(node) if _dequantizes(node) else None
             if stored is not None:
                 self.stored[node.outputs[0]] = stored
                 if node.inputs[0].dtype == ir.DataType.INT32:  # type: ignore[union-attr]
@@ -103,7 +103,7 @@ class _Speller:
             if node.outputs and node.outputs[0] in self.stored:
                 continue
             done = (is_op(node, "QuantizeLinear") and self._quantize(node)) or (
-                is_op(node, "DequantizeLinear") and self._dequantize(node)
+                _dequantizes(node) and self._dequantize(node)
             )
             if not done and not self._move(node):
                 self._compute(node)
@@ -284,6 +284,11 @@ class _Speller:
             value.type = ir.TensorType(ir.DataType.FLOAT)
         self.hub.graph.insert_before(before, node)
         return node.outputs
+
+
+def _dequantizes(node: ir.Node) -> bool:
+    """Whether it is a DequantizeLinear; where the opset has none of 4 bits, that of ONNX Runtime is one too."""
+    return node.op_type == "DequantizeLinear" and node.domain in ("", "ai.onnx", "com.microsoft")
 
 
 def _read_as(value: ir.Value) -> tuple[float, int] | None:
