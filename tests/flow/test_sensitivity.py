@@ -115,6 +115,20 @@ def test_a_target_of_integers_alone(digits: Path, samples: Path) -> None:
     assert any("litert-micro has no float to return layers to" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("target", ["ort-cpu", "litert-cpu", "executorch-xnnpack"])
+def test_layers_that_are_quantized_as_they_run_have_noise(target: str, tmp_path: Path) -> None:
+    build = Builder()
+    hidden = build.node("Relu", [build.node("MatMul", ["x", build.weight(32, 64)])])
+    build.node("MatMul", [hidden, build.weight(64, 8)], "y")
+    path = build.save(tmp_path / "m.onnx", {"x": ("N", 32)}, ["y"])
+    x = build.random.standard_normal((8, 32)).astype(np.float32)
+    found = sensitivity(path, {"x": x}, ["int8-dynamic"], target)
+    assert not any("holds no weight" in note for note in found.notes)
+    assert all(30.0 < layer.noise.formats["int8-dynamic"].sqnr < 60.0 for layer in found.layers)
+    (whole,) = found.recipes
+    assert whole.layers == 2 and whole.measured == pytest.approx(whole.expected, abs=3.0)
+
+
 def test_a_format_that_the_target_has_not_is_told(digits: Path, samples: Path) -> None:
     found = sensitivity(digits, samples, ["fp16", "int8"], "executorch-xnnpack", samples=1)
     assert [r.recipe for r in found.recipes] == ["int8"]

@@ -25,7 +25,10 @@ _NONE = -1
 @dataclass(frozen=True, slots=True, eq=False)
 class Perturbation:
     """What quantization does at one node: its input's parameters, its weight and bias as integers stand for them (float32,
-    undivided), and the parameters of the output that its kernel rounds. None: left as it is."""
+    undivided), and the parameters of the output that its kernel rounds. None: left as it is.
+
+    runs: the axes over which a kernel finds the range of the input as it runs; None: it does not.
+    """
 
     node: str
     input: QParams | None
@@ -34,6 +37,7 @@ class Perturbation:
     weight: NDArray[np.float32]
     bias: NDArray[np.float32] | None
     output: tuple[str, QParams, Balance | None] | None
+    runs: tuple[int, ...] | None = None
 
 
 def noise_of_nodes(
@@ -97,6 +101,8 @@ def _perturb(probe: Probe, node: ir.Node, p: Perturbation, is_chosen: ir.Value) 
     inputs = list(node.inputs)
     if p.input is not None:
         inputs[0] = probe.rounded(node.inputs[0], p.input, p.balance)
+    if p.runs is not None:
+        inputs[0] = probe.rounded_as_it_runs(node.inputs[0], p.runs)
     inputs[p.weight_index] = probe.constant(p.weight)
     if p.bias is not None and node.op_type in ("Conv", "Gemm"):
         inputs = [*inputs[:2], probe.constant(p.bias)]

@@ -64,15 +64,13 @@ class Probe:
         made.type, made.shape = node.outputs[0].type, node.outputs[0].shape
         return made
 
-    def reduce(self, op: str, value: ir.Value, axes: list[int]) -> ir.Value:
-        """A reduction that drops the axes; without axes the value itself."""
+    def reduce(self, op: str, value: ir.Value, axes: Sequence[int], *, keep: bool = False) -> ir.Value:
+        """A reduction that drops the axes, or keeps them with size 1; without axes the value itself."""
         if not axes:
             return self.node("Identity", [value])
         if self.hub.opset >= _AXES_AS_INPUT:
-            return self.node(
-                op, [value, self.constant(np.asarray(axes, np.int64))], keepdims=ir.AttrInt64("keepdims", 0)
-            )
-        return self.node(op, [value], axes=axes, keepdims=0)
+            return self.node(op, [value, self.constant(np.asarray(axes, np.int64))], keepdims=int(keep))
+        return self.node(op, [value], axes=list(axes), keepdims=int(keep))
 
     def along(self, vector: NDArray[np.floating], axis: int, rank: int) -> ir.Value:
         """A vector shaped to broadcast along one axis of values of a rank."""
@@ -87,6 +85,19 @@ class Probe:
         scale = self.constant(np.asarray(params.scale, np.float32).reshape(()))
         zero = self.constant(np.asarray(params.zero_point).astype(params.spec.dtype.storage).reshape(()))
         return self.node("DequantizeLinear", [self.node("QuantizeLinear", [value, scale, zero]), scale, zero])
+
+    def rounded_as_it_runs(self, value: ir.Value, axes: Sequence[int]) -> ir.Value:
+        """Rounded to 256 levels between the least and the greatest number over the axes, and zero."""
+        low, high = (
+            self.node(
+                end, [self.reduce(f"Reduce{end}", value, axes, keep=True), self.constant(np.zeros((), np.float32))]
+            )
+            for end in ("Min", "Max")
+        )
+        span = self.node("Sub", [high, low])
+        step = self.node("Div", [span, self.constant(np.asarray(255.0, np.float32))])
+        step = self.node("Max", [step, self.constant(np.asarray(np.finfo(np.float32).tiny))])  # of zeros alone
+        return self.node("Mul", [self.node("Round", [self.node("Div", [value, step])]), step])
 
     def model(self, outputs: Sequence[ir.Value]) -> ir.Model:
         """The copy with these outputs alone, and without what only others need: the runtime would run it, and first."""

@@ -1,4 +1,4 @@
-"""Weights that are stored narrow and computed in float: what they do to their nodes, and what they take in a file."""
+"""Weights that are narrow beside float activations: what they do to their nodes, and what they take in a file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from fewbit.graph.hub import Hub
 from fewbit.graph.ops import weight_of
 from fewbit.plan.balanced import effective_bias, effective_weight
 from fewbit.plan.plan import Plan
+from fewbit.targets import TARGETS
+
+_FORMS = ("storage", "weight_only", "dynamic")
 
 
 def stored_narrow(hub: Hub, plan: Plan) -> list[Perturbation]:
-    """What narrow weights do at every node that computes in float."""
+    """What narrow weights do at every node that reads floats, and the rounding of those that it rounds as it runs."""
     found = []
     for node in hub.nodes():
         weight = weight_of(node)
-        if weight is None or plan.nodes[str(node.name)].form not in ("storage", "weight_only") or len(node.outputs) > 1:
+        if weight is None or plan.nodes[str(node.name)].form not in _FORMS or len(node.outputs) > 1:
             continue
         site = plan.sites[str(weight.value.name)]
         if site.spec is None:
@@ -33,6 +36,7 @@ def stored_narrow(hub: Hub, plan: Plan) -> list[Perturbation]:
                 _narrow(hub, plan, node, weight.value),
                 effective_bias(plan, node),
                 None,
+                _axes(node, plan) if plan.nodes[str(node.name)].form == "dynamic" else None,
             )
         )
     return found
@@ -51,6 +55,14 @@ def stored_bytes(hub: Hub, plan: Plan, weight: str) -> int:
         table = 0 if site.params.table is None else site.params.table.nbytes
         total += site.params.scale.nbytes + zeros + table
     return total
+
+
+def _axes(node: ir.Node, plan: Plan) -> tuple[int, ...]:
+    """The axes over which a dynamic kernel finds one range: ONNX Runtime's over all, others over a row or an image."""
+    rank = len(node.inputs[0].shape or ()) if node.inputs[0] is not None else 0
+    if TARGETS[plan.target].format == "onnx":
+        return tuple(range(rank)) or (-1,)
+    return tuple(range(1, rank)) if node.op_type == "Conv" else (-1,)
 
 
 def _narrow(hub: Hub, plan: Plan, node: ir.Node, value: ir.Value) -> Any:
