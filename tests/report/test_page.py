@@ -328,6 +328,27 @@ def test_only_what_is_far_below_the_limit_is_not_to_scale(limits: dict[str, floa
     assert plot is not None and set(plot.pinned) == below
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_gains_far_more_than_may_be_lost_lies_in_the_plot() -> None:
+    better = document(limits={"max_drop": 0.0001})
+    for one in better["candidates"]:
+        if one["drop"] is not None:
+            one["drop"] = -0.2
+    plot = frontier_plot(parse(better))
+    assert plot is not None and not plot.pinned
+
+
+def test_where_nothing_is_timed_the_page_says_so() -> None:
+    untimed = document(compared_by="energy")
+    for one in untimed["candidates"]:
+        one["latency"] = None
+    found = read(untimed)
+    assert "latency, compared by energy: nothing was timed" in found.text
+    assert "of activations" in found.text and "to load and run" not in found.text
+    plot = frontier_plot(parse(untimed))
+    assert plot is not None and plot.axis == "times less energy than float"
+
+
 def test_gains_are_times_better_than_float() -> None:
     found = parse(document())
     one = found.candidates[0]

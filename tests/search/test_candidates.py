@@ -70,3 +70,18 @@ def test_mixtures_name_their_layers_exactly() -> None:
     assert last.match == Match(name=literal("a[0]*"))
     assert last.match("Conv", ["a[0]*"], None, 1) and not last.match("Conv", ["a0x"], None, 1)
     assert found[0].why == "least bytes at the noise expected: 2 × codebook4"
+
+
+def test_the_widest_format_is_the_base_and_one_format_is_no_mixture() -> None:
+    layers = [
+        {"name": "a", "nodes": ["a"], "formats": {"int8": {"bytes": 200, "noise": 1e-5}}},
+        {
+            "name": "b",
+            "nodes": ["b"],
+            "formats": {"int8": {"bytes": 2000, "noise": 1e-5}, "int4-weights": {"bytes": 1100, "noise": 1e-3}},
+        },
+    ]
+    found = mixed_candidates(layers, ("int8", "int4-weights"))
+    settings = Recipe.get(found[0].recipe).settings([(name, "Gemm", [name], True) for name in "ab"])
+    assert [settings[name].compute for name in "ab"] == ["integer", "weights"]
+    assert mixed_candidates(layers[:1], ("int8", "int4-weights")) == []

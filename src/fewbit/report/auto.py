@@ -40,7 +40,7 @@ def render(data: dict[str, Any]) -> RenderableType:
 
 
 def _candidates(document: Document) -> Table:
-    metric, energy = document.metric, "energy" in document.objective
+    metric, energy = document.metric, "energy" in document.scale
     table = Table(box=None, padding=(0, 1), pad_edge=False)
     table.add_column("")
     table.add_column("candidate", overflow="fold", min_width=_NAME)
@@ -59,7 +59,7 @@ def _candidates(document: Document) -> Table:
         "",
         "float",
         _size(document.model.bytes),
-        "×1.00",
+        "×1.00" if document.timed else "–",
         *(["×1.00"] if energy else []),
         score(metric.value, metric.points),
         "",

@@ -198,7 +198,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """All of it."""
+    """All of it. compared_by: what candidates are compared by, where that is not the objective itself."""
 
     schema_version: int
     fewbit: Text = ""
@@ -209,6 +209,7 @@ class Document:
     runtime: Text = ""
     cpu: Text = ""
     objective: Text = ""
+    compared_by: Text = ""
     limits: Annotated[Limits, BeforeValidator(lambda v: {} if v is None else v)] = field(default_factory=Limits)
     metric: Annotated[Metric, BeforeValidator(lambda v: {} if v is None else v)] = field(default_factory=Metric)
     splits: Annotated[Splits, BeforeValidator(lambda v: {} if v is None else v)] = field(default_factory=Splits)
@@ -221,6 +222,16 @@ class Document:
     evaluations: Number = None
     seconds: Number = None
     budget: Number = None
+
+    @property
+    def scale(self) -> str:
+        """What candidates are compared by: the objective, or what stands for it where nothing is timed."""
+        return self.compared_by or self.objective
+
+    @property
+    def timed(self) -> bool:
+        """Whether anything was timed, so that float has a speed to compare with."""
+        return any(c.latency is not None for c in self.candidates)
 
     @property
     def winner(self) -> Candidate | None:

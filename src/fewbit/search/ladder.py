@@ -43,13 +43,14 @@ _DYNAMIC = "the same for products alone, with ranges found at every run"
 _HALF = "float16 storage: half the size, and what it computes is float"
 _BYTES = "weights of 8 bits, float arithmetic"
 _WIDE = "activations of 16 bits"
+_FOUR_BITS = ("int4-weights", "weights of 4 bits in groups of 32")
 
 _SPEED = (("int8", _FAST), ("int8-dynamic", _DYNAMIC), ("fp16", _HALF))
 _SIZE = (
     ("int8", _FAST),
     ("fp16", _HALF),
     ("int8-weights", _BYTES),
-    ("int4-weights", "weights of 4 bits in groups of 32"),
+    _FOUR_BITS,
     ("codebook4", "16 levels learned from each weight"),
     ("w4a8", "weights of 4 bits in integer kernels"),
 )
@@ -64,10 +65,10 @@ LADDERS: Mapping[tuple[str, Axis], tuple[tuple[str, str], ...]] = MappingProxyTy
         ("litert-cpu", "size"): tuple(c for c in _SIZE if c[0] != "codebook4"),
         ("litert-cpu", "energy"): _SPEED,
         ("litert-micro", "latency"): _MICRO,
-        ("litert-micro", "size"): (*_MICRO, ("w4a8", "weights of 4 bits in integer kernels")),
+        ("litert-micro", "size"): _MICRO,
         ("litert-micro", "energy"): _MICRO,
         ("executorch-xnnpack", "latency"): _SPEED[:2],
-        ("executorch-xnnpack", "size"): (*_SPEED[:2], ("int4-weights", "weights of 4 bits in groups of 32")),
+        ("executorch-xnnpack", "size"): (*_SPEED[:2], _FOUR_BITS),
         ("executorch-xnnpack", "energy"): _SPEED[:2],
     }
 )

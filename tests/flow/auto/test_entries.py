@@ -4,7 +4,17 @@ from typing import Any
 
 import pytest
 
-from fewbit.flow.auto.entries import FLOAT, Entry, acceptable, expected_drop, frontier, mean_drop, preferred, promising
+from fewbit.flow.auto.entries import (
+    FLOAT,
+    Entry,
+    acceptable,
+    compared_by,
+    expected_drop,
+    frontier,
+    mean_drop,
+    preferred,
+    promising,
+)
 from fewbit.search.ladder import Candidate
 from fewbit.search.limits import Limits
 from fewbit.search.objective import parse_objective
@@ -64,10 +74,13 @@ def test_the_fastest_comes_first_and_what_is_slower_than_float_not_at_all() -> N
     assert names(preferred(pool, SIZE))[:2] == ["slow", "int8"]
 
 
-def test_where_time_says_nothing_size_counts() -> None:
-    pool = [entry("a", 50, None), entry("b", 40, None)]
-    assert names(preferred(pool, LATENCY)) == ["b", "a"]
-    assert names(preferred([entry("a", energy=0.5), entry("b", energy=0.2)], ENERGY)) == ["b", "a"]
+def test_where_nothing_is_timed_an_estimate_of_the_work_counts() -> None:
+    assert compared_by(LATENCY, timed=True) == LATENCY and compared_by(SIZE, timed=False) == SIZE
+    assert str(compared_by(parse_objective("latency=2,size=1,energy=1"), timed=False)) == "energy=0.75,size=0.25"
+    by = compared_by(LATENCY, timed=False)
+    assert by == ENERGY
+    pool = [entry("a", 40, None, energy=0.5), entry("b", 50, None, energy=0.2)]
+    assert names(preferred(pool, by)) == ["b", "a"] and frontier(pool, by) == {"b"}
 
 
 def test_limits_and_refusals_exclude() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import fewbit
 from fewbit.errors import InputError, ModelError, OutputError, RecipeError
 from fewbit.flow.auto.document import Header
+from fewbit.flow.auto.entries import compared_by
 from fewbit.flow.auto.found import Options
 from fewbit.flow.auto.publish import Publisher
 from fewbit.flow.auto.search import Search
@@ -32,10 +33,12 @@ from fewbit.graph.hub import Hub
 from fewbit.graph.save import save
 from fewbit.measure.metrics import resolve_metric
 from fewbit.progress import SILENT, Progress
+from fewbit.runtimes.table import runtime_named
 from fewbit.search.executor import Executor, LocalExecutor
 from fewbit.search.limits import Limits, check_max_drop, ratio, size
 from fewbit.search.objective import parse_objective
 from fewbit.search.store import Store
+from fewbit.targets import Target
 
 STORE = "session"
 CALIBRATION_SAMPLES = 128  # as the standard effort of `quantize`
@@ -153,6 +156,11 @@ def auto(
     limits = Limits(
         size(max_size, "max-size"), ratio(max_latency_ratio, "max-latency-ratio"), size(max_memory, "max-memory")
     )
+    if limits.max_latency_ratio is not None and not _is_timed(chosen):
+        raise RecipeError(
+            f"max-latency-ratio {limits.max_latency_ratio:g} cannot be kept to: nothing is timed for {chosen.name}, which "
+            "stands for a device that is not this machine; leave it out, or limit --max-size or --max-memory"
+        )
     allowed = None if budget is None else duration(budget)
     if data is None:
         raise no_samples("a search")
@@ -187,7 +195,8 @@ def auto(
                 _signature(path, signature),
             )
             executor = _executor(workers, folder)
-            options = Options(wanted, max_drop, limits, strict, tuple(recipes), executor.workers)
+            by = compared_by(wanted, timed=_is_timed(chosen))
+            options = Options(wanted, by, max_drop, limits, strict, tuple(recipes), executor.workers)
             _check_identity(store, setup, hub_inputs(hub))
             header = Header(fewbit.__version__, _now(store), command, _name(model), allowed)
             publisher = Publisher(out, store.folder, header, setup, options, begun)
@@ -208,6 +217,12 @@ def auto(
                 out.rmdir()
         raise
     return AutoResult(out, publisher.model_path(found), final)
+
+
+def _is_timed(target: Target) -> bool:
+    """Whether this machine's times say something of the target."""
+    runtime = runtime_named(target.runtime)
+    return runtime is None or runtime.timed
 
 
 def _folders(out: str | Path | None, session: str | Path | None) -> tuple[Path, Path]:

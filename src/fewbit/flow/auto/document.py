@@ -44,6 +44,7 @@ def document(header: Header, setup: Setup, options: Options, found: Found, secon
         "runtime": None if timed is None else timed.get("runtime"),
         "cpu": None if timed is None else timed.get("cpu"),
         "objective": str(options.objective),
+        "compared_by": str(options.compared_by),
         "limits": {
             "max_drop": None if found.drop is None else found.drop.value,
             "max_drop_text": None if found.drop is None else found.drop.text,
@@ -108,7 +109,7 @@ def _candidate(entry: Entry, found: Found, options: Options) -> dict[str, Any]:
         "latency": None if entry.measured is None else entry.measured["latency"],
         "memory": entry.memory,
         "energy": entry.energy,
-        "gain": gain(entry, options.objective) if entry.status in ("measured", "stopped") else None,
+        "gain": gain(entry, options.compared_by) if entry.status in ("measured", "stopped") else None,
         "sqnr_db": None if built is None or built["sqnr_db"] is None else finite_or_none(built["sqnr_db"]),
         "value": None if drop is None else drop["value"],
         "drop": None if drop is None else drop["drop"],
@@ -117,7 +118,7 @@ def _candidate(entry: Entry, found: Found, options: Options) -> dict[str, Any]:
         "samples": None if drop is None else drop["samples"],
         "certified": None if entry.certified is None else entry.certified["kind"],
         "seconds": entry.seconds,
-        "frontier": entry.id in frontier(found.entries, options.objective),
+        "frontier": entry.id in frontier(found.entries, options.compared_by),
         "chosen": found.chosen is entry,
     }
 

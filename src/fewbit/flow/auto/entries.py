@@ -122,6 +122,15 @@ def acceptable(entry: Entry, limits: Limits, max_drop: float) -> bool:
     return expected_drop(entry.drop, max_drop) <= max_drop
 
 
+def compared_by(objective: Objective, *, timed: bool) -> Objective:
+    """By which figure candidates are compared: where nothing is timed, the estimate of a run's work stands for its latency."""
+    if timed or "latency" not in objective.axes:
+        return objective
+    weights = dict(objective.weights)
+    weights["energy"] = weights.get("energy", 0.0) + weights.pop("latency")
+    return Objective(tuple(sorted(weights.items(), key=lambda item: -item[1])))
+
+
 def gain(entry: Entry, objective: Objective) -> float:
     """How many times better than the float model it is for the objective; what cannot be measured here counts as its size
     does."""
@@ -142,7 +151,7 @@ def preferred(entries: Sequence[Entry], objective: Objective) -> list[Entry]:
     For latency: those that are faster than float beyond the noise, by how much; then, for what they save in size, those
     that are no slower. Whatever is slower than the float model is left out: that model is better.
     """
-    if objective.only != "latency" or any(entry.speed_up is None for entry in entries):
+    if objective.only != "latency":
         return sorted(entries, key=lambda e: (-gain(e, objective), e.bytes))
     faster = [e for e in entries if e.faster]
     equal = [e for e in entries if e not in faster and (e.id == FLOAT or (e.speed_up or 0.0) >= NO_LOSS)]

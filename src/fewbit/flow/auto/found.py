@@ -17,11 +17,13 @@ from fewbit.search.objective import Objective
 class Options:
     """What is asked of a search, beside the setup.
 
-    max_drop: as the user wrote it. strict: only a candidate that is proved to keep to the drop is good enough. recipes:
-    instead of the target's ladder. workers: pieces of work at once.
+    compared_by: the objective, or what stands for it where the target is not timed. max_drop: as the user wrote it. strict:
+    only a candidate that is proved to keep to the drop is good enough. recipes: instead of the target's ladder. workers:
+    pieces of work at once.
     """
 
     objective: Objective
+    compared_by: Objective
     max_drop: str | float | None
     limits: Limits
     strict: bool = False

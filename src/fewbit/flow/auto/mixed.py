@@ -11,16 +11,16 @@ from fewbit.search.allocation import Assignment, Layer, Pair, sweep
 from fewbit.search.ladder import Candidate
 
 _STEPS = 13  # of the sweep: about 3 dB each, which bisection finds its way through in 4 evaluations
-_WIDEST = "fp16"
 
 FORMATS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "ort-cpu": (_WIDEST, "int8-weights", "codebook4", "codebook3"),
-        "litert-cpu": (_WIDEST, "int8-weights", "int4-weights"),
-        "executorch-xnnpack": (_WIDEST, "int8-weights", "int4-weights"),
+        "ort-cpu": ("fp16", "int8-weights", "codebook4", "codebook3"),
+        "litert-cpu": ("fp16", "int8-weights", "int4-weights"),
+        # Nothing is expanded to float there: layers that have no kernel of 4 bits stay integers of 8.
+        "executorch-xnnpack": ("int8", "int4-weights"),
     }
 )
-"""Target → the recipes of which each layer gets one where size counts, the widest first."""
+"""Target → the recipes of which each layer gets one where size counts, the widest first, which is that of what has no rule."""
 
 
 def mixed_candidates(
@@ -39,8 +39,8 @@ def mixed_candidates(
         )
         for layer, names in zip(found, held, strict=True)
     ]
-    if not layers:
-        return []
+    if all(len(names) < 2 for names in held):
+        return []  # one format has no mixtures
     places = {
         (layer["name"], name): (i, j)
         for i, (layer, names) in enumerate(zip(found, held, strict=True))
@@ -48,21 +48,23 @@ def mixed_candidates(
     }
     ends = [(tuple(pair["first"]), tuple(pair["second"]), pair["noise"]) for pair in pairs]
     together = [Pair(places[a], places[b], noise) for a, b, noise in ends if a in places and b in places]
-    return [_candidate(assignment, found, held) for assignment in sweep(layers, _STEPS, together)]
+    return [_candidate(assignment, found, held, formats[0]) for assignment in sweep(layers, _STEPS, together)]
 
 
-def _candidate(assignment: Assignment, found: Sequence[Mapping[str, Any]], held: Sequence[Sequence[str]]) -> Candidate:
+def _candidate(
+    assignment: Assignment, found: Sequence[Mapping[str, Any]], held: Sequence[Sequence[str]], widest: str
+) -> Candidate:
     chosen = [names[i] for names, i in zip(held, assignment.formats, strict=True)]
     rules = []
     for layer, name in zip(found, chosen, strict=True):
-        if name != _WIDEST:
+        if name != widest:
             rules += [rule_for(RECIPES[name].rules[0], node) for node in layer["nodes"]]
     counts = {name: chosen.count(name) for name in dict.fromkeys(chosen)}
     name = f"mixed-{assignment.sqnr:.1f}dB"
     return Candidate(
         name,
         "allocation",
-        {"name": name, "base": _WIDEST, "rules": rules},
+        {"name": name, "base": widest, "rules": rules},
         "least bytes at the noise expected: " + ", ".join(f"{count} × {name}" for name, count in counts.items()),
     )
 

@@ -21,6 +21,7 @@ from fewbit.flow.auto.session import Answer, Ask, OutOfTimeError, Session
 from fewbit.flow.auto.setup import Part, Setup, Splits
 from fewbit.flow.auto.speed import SPEED_FORMATS, TARGETS, speed_candidates
 from fewbit.flow.auto.work import PLAN
+from fewbit.flow.common import target_for
 from fewbit.measure.energy import SOURCE, estimated
 from fewbit.plan.recipe import recipe_data
 from fewbit.search.ladder import Candidate, family, ladder
@@ -44,6 +45,7 @@ class Search:
 
     def __init__(self, setup: Setup, options: Options, session: Session, changed: Callable[[Found], None]) -> None:
         self.setup, self.options, self.session = setup, options, session
+        self.target = target_for(setup.target)
         self.found = Found()
         self._handed = session.share(setup, "samples and metric")
         self._changed = changed
@@ -106,6 +108,11 @@ class Search:
         value = float(found.baseline["certification"]["value"])
         found.share = metric.points or (metric.higher_is_better and 0.0 <= value <= 1.0)
         found.drop = max_drop(self.options.max_drop, share=found.share, baseline=value)
+        if self.options.compared_by != self.options.objective:
+            found.notes.append(
+                f"nothing is timed for {setup.target}, which stands for a device that is not this machine: candidates are "
+                "compared by an estimate of the work of a run (multiplications and bytes moved, by precision), not by speed"
+            )
 
     def _must(self, ask: Ask) -> Answer:
         answer = self.session.one(ask)
@@ -189,7 +196,7 @@ class Search:
         if refused is None:
             return False
         tried = [entry.candidate.asked() for entry in self.found.entries]
-        to_float = self.options.objective.only != "size"
+        to_float = self.options.objective.only != "size" and not self.target.integers_only
         found = repairs(refused.candidate, refused.built, to_float=to_float)
         candidates = [candidate for candidate in found if candidate.asked() not in tried]
         self._try(candidates)
@@ -204,12 +211,11 @@ class Search:
         again = next((e for e in found.entries if e.candidate.recipe == base and "tune" in e.candidate.options), None)
         if again is not None or find_spec("torch") is None or refused.measured is None:
             return False
-        milliseconds = refused.measured.get("float_milliseconds")
         assert found.splits is not None
-        expected = training_seconds(len(found.splits.training), milliseconds or 0.0)
+        expected = training_seconds(len(found.splits.training), self._float_milliseconds(refused))
         left = self.session.left()
         most = _MOST_TRAINING if left == float("inf") else left / 2
-        if milliseconds is None or expected > most:
+        if expected > most:
             found.advice.append(
                 f"{refused.id} loses too much: `fewbit tune` may give it its accuracy back, in about {expected / 60:.0f} "
                 "minutes on this machine; a longer --budget lets the search try it"
@@ -218,10 +224,17 @@ class Search:
         self._try([trained(refused.candidate)])
         return True
 
+    def _float_milliseconds(self, entry: Entry) -> float:
+        """Of the float model for one sample: as it was timed beside a candidate, or, where the target is not timed, as the
+        samples for the search took."""
+        timed = None if entry.measured is None else entry.measured.get("float_milliseconds")
+        looked = self.found.baseline["search"]
+        return float(timed) if timed is not None else 1000.0 * looked["seconds"] / max(1, looked["samples"])
+
     def _better_was_refused(self) -> Entry | None:
         """The candidate that would be preferred, were it not for its accuracy; None where the best one is accurate enough."""
         good = self._good()
-        order = preferred([e for e in self._pool() if e.status in ("measured", "stopped")], self.options.objective)
+        order = preferred([e for e in self._pool() if e.status in ("measured", "stopped")], self.options.compared_by)
         for entry in order:
             if entry in good or entry.id == FLOAT:
                 return None
@@ -303,21 +316,24 @@ class Search:
         return int(self.found.twin.finished.result["bytes"])
 
     def _choose_so_far(self) -> None:
-        order = preferred(self._good(), self.options.objective)
+        order = preferred(self._good(), self.options.compared_by)
         best = order[0] if order else None
         self.found.chosen = None if best is None or best.id == FLOAT else best
         self._tell(self.found.stage)
 
     def _pool(self) -> list[Entry]:
-        """All candidates, and the float model as one of them."""
-        return [*self.found.entries, self.float_entry()]
+        """All candidates, and the float model as one of them where the target runs it."""
+        return [*self.found.entries, *self._itself()]
 
     def _good(self) -> list[Entry]:
         assert self.found.drop is not None
         value = self.found.drop.value
         good = [e for e in self.found.entries if acceptable(e, self.options.limits, value)]
-        itself = self.float_entry()
-        return [*good, itself] if itself.within(self.options.limits) is None else good
+        return [*good, *(e for e in self._itself() if e.within(self.options.limits) is None)]
+
+    def _itself(self) -> list[Entry]:
+        """The float model, of which a target of integers alone can make nothing."""
+        return [] if self.target.integers_only else [self.float_entry()]
 
     def float_entry(self) -> Entry:
         """The float model, which loses nothing and gains nothing."""
@@ -355,22 +371,22 @@ class Search:
             if spent == 0 and not found.out_of_time:
                 self._repair()
                 found.chosen = None
-        itself = self.float_entry()
-        if itself.within(self.options.limits) is None:
-            found.chosen, found.verdict = itself, None
+        for itself in self._itself():
+            if itself.within(self.options.limits) is None:
+                found.chosen, found.verdict = itself, None
 
     def _next(self, *, last: bool) -> Entry | None:
         """The candidate to be certified next: the best one, and after one that was refused, the best that keeps clearly
         more of the float model; in the last place, the one that keeps most."""
         assert self.found.drop is not None
-        order = preferred(self._good(), self.options.objective)
+        order = preferred(self._good(), self.options.compared_by)
         refused = [e.sqnr for e in self.found.entries if e.refused]
         if refused:
             clearly = max(refused) + (2 if last else 1) * _CLEARLY
             repaired = ("repair", "tune") if not last else ()
             kept = [e for e in order if e.candidate.stage in repaired or e.sqnr >= clearly or e.id == FLOAT]
             order = kept if kept or not last else sorted(order, key=lambda e: -e.sqnr)
-        return promising(order, self.options.objective, self.found.drop.value)
+        return promising(order, self.options.compared_by, self.found.drop.value)
 
     def _is_within(self, entry: Entry, verdict: dict[str, Any]) -> bool:
         """Whether a candidate that the samples do not decide on may be chosen: all of them together, those for the

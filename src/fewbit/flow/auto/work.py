@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fewbit.data import DataSource
 from fewbit.data.source import Selected
-from fewbit.errors import DataError
+from fewbit.errors import DataError, RecipeError
 from fewbit.flow.auto.describe import layers_of
 from fewbit.flow.auto.divide import divide
 from fewbit.flow.auto.setup import Part, Setup, Splits
@@ -35,7 +35,7 @@ from fewbit.measure.suspicious import suspicious
 from fewbit.plan.plan import Plan
 from fewbit.progress import Progress
 from fewbit.runtimes.session import Outputs
-from fewbit.runtimes.table import open_model, runtime_named
+from fewbit.runtimes.table import Runtime, open_model, runtime_named
 
 MODEL, PLAN, FLOAT = "model", "plan.json", "float"
 _LOOK = 0.35  # of the samples for the search, chosen at random, after which a candidate without hope is stopped
@@ -204,10 +204,17 @@ def measure(
     setup: Setup, splits: Splits, model: str, baseline: str, folder: Path, progress: Progress
 ) -> dict[str, Any]:
     """Time a candidate's file in turns with the float model, on one thread; the memory that it takes; and, where the
-    machine has a meter, the joules of a run of either."""
-    runtime = runtime_named(target_for(setup.target).runtime)
-    if runtime is not None and not runtime.timed:
-        return {"latency": None, "memory": None, "joules": None}
+    machine has a meter, the joules of a run of either. Where the target is not timed, the memory of activations alone."""
+    runtime = runtime_of_target(setup)
+    if not runtime.timed:
+        arena = runtime.execution(model).arena
+        return {
+            "latency": None,
+            "float_milliseconds": None,
+            "joules": None,
+            "memory": None if arena is None else arena.bytes,
+            "runtime": f"{runtime.title} {runtime.version()}",
+        }
     found = benchmark(
         model,
         baseline=baseline,
@@ -267,6 +274,15 @@ def graph_of(setup: Setup) -> Hub:
     return load(setup.model, signature=setup.signature)
 
 
+def runtime_of_target(setup: Setup) -> Runtime:
+    """Where candidates run."""
+    name = target_for(setup.target).runtime
+    runtime = runtime_named(name)
+    if runtime is None:
+        raise RecipeError(f"target {setup.target} runs in {name}, which is not on this machine: a search cannot try it")
+    return runtime
+
+
 def _no_plan(hub: Hub, setup: Setup) -> Plan:
     return Plan(hub.fingerprint(), setup.target, "float", {}, {})
 
@@ -289,7 +305,8 @@ def _run(
     """(outputs, label) of every sample of a part, as the float model would give them; None: of the float model itself."""
     sessions = {"the float model": open_model(setup.model)}
     if model is not None:
-        sessions["the candidate"] = open_model(model)
+        # What opens the file by its content may have other kernels, which round otherwise.
+        sessions["the candidate"] = runtime_of_target(setup).open_session(model)
     source, faced, _ = samples_for_all(
         sessions,
         splits.selected(setup, part),

@@ -78,8 +78,8 @@ def gain(candidate: Candidate, document: Document, objective: str) -> Gain | Non
 
 
 def plotted_objective(document: Document) -> str:
-    """The objective, or the size where no candidate has a figure of it."""
-    objective = document.objective
+    """What candidates are compared by, or the size where none has a figure of it."""
+    objective = document.scale
     known = objective and any(gain(c, document, objective) for c in document.candidates)
     return objective if known else "size"
 
@@ -193,10 +193,14 @@ def _frame(
     worse = -1.0 if document.metric.higher_is_better else 1.0
     shown = [0.0, *([worse * limit] if limit is not None else [])]
     for point in points:
-        if not point.pinned:
-            shown += [v for v in (point.change, point.low, point.high) if v is not None]
-    if deepest is not None:  # an interval of few samples is long: it runs out of the plot before it presses the points
-        shown = [min(max(v, -deepest), deepest) for v in shown]
+        if point.pinned:
+            continue
+        ends = [v for v in (point.low, point.high) if v is not None]
+        if (
+            deepest is not None
+        ):  # an interval of few samples is long: it runs out of the plot before it presses the points
+            ends = [min(max(v, -deepest), deepest) for v in ends]
+        shown += [point.change, *ends]
     low, high = min(shown) * unit, max(shown) * unit
     room = (high - low) * 0.1 or unit * 0.01
     floor = high + room * 2.5 if worse > 0 else low - room * 2.5

@@ -66,7 +66,7 @@ def page(document: Document) -> str:
         tiles=tiles(document),
         plot=plot,
         plot_svg=Markup(plot.svg) if plot is not None else None,
-        other_axis=plot is not None and plotted_objective(document) != document.objective,
+        other_axis=plot is not None and plotted_objective(document) != document.scale,
         against=None if against is None else Markup(against),
         findings=findings(document),
         errors=None if errors is None else Markup(errors),

@@ -135,10 +135,10 @@ def tiles(document: Document) -> list[Tile]:
         ),
         Tile(
             "speed",
-            "×1",
+            "×1" if document.timed else "",
             times(None if latency is None else latency.ratio),
             (
-                speed(latency),
+                speed(latency) if document.timed else "nothing was timed",
                 span,
                 "" if latency is None or latency.milliseconds is None else f"{latency.milliseconds:.3g} ms a run",
                 f"at most {limits.max_latency_ratio:g} of float's time" if limits.max_latency_ratio is not None else "",
@@ -149,7 +149,7 @@ def tiles(document: Document) -> list[Tile]:
             "",
             bytes_of(one.memory),
             (
-                "" if one.memory is None else "to load and run",
+                "" if one.memory is None else "to load and run" if document.timed else "of activations",
                 f"at most {size(limits.max_memory)}" if limits.max_memory is not None else "",
             ),
         ),
@@ -285,7 +285,7 @@ def sources(document: Document) -> list[tuple[str, str]]:
         ("model", f"{document.model.name or NONE}, {bytes_of(document.model.bytes)}"),
         ("fingerprint", document.model.fingerprint or NONE),
         ("target", document.target or NONE),
-        ("objective", document.objective or NONE),
+        ("objective", _objective(document)),
         ("limits", "; ".join(b for b in bounds if b) or "none"),
         ("runtime", document.runtime or NONE),
         ("processor", document.cpu or NONE),
@@ -298,3 +298,8 @@ def sources(document: Document) -> list[tuple[str, str]]:
         ("fewbit", document.fewbit or NONE),
         ("made", document.created or NONE),
     ]
+
+
+def _objective(document: Document) -> str:
+    asked, by = document.objective or NONE, document.scale
+    return asked if by == document.objective else f"{asked}, compared by {by}: nothing was timed"
