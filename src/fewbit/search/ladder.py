@@ -63,13 +63,13 @@ LADDERS: Mapping[tuple[str, Axis], tuple[tuple[str, str], ...]] = MappingProxyTy
         ("ort-cpu", "energy"): _SPEED,
         ("litert-cpu", "latency"): _SPEED,
         ("litert-cpu", "size"): tuple(c for c in _SIZE if c[0] != "codebook4"),
-        ("litert-cpu", "energy"): _SPEED,
+        ("litert-cpu", "energy"): (*_SPEED, _FOUR_BITS),
         ("litert-micro", "latency"): _MICRO,
         ("litert-micro", "size"): _MICRO,
         ("litert-micro", "energy"): _MICRO,
         ("executorch-xnnpack", "latency"): _SPEED[:2],
         ("executorch-xnnpack", "size"): (*_SPEED[:2], _FOUR_BITS),
-        ("executorch-xnnpack", "energy"): _SPEED[:2],
+        ("executorch-xnnpack", "energy"): (*_SPEED[:2], _FOUR_BITS),
     }
 )
 """Target and axis of the objective → recipes, those that are worth most first. What a target does not take fails in one line

@@ -147,3 +147,31 @@ class TestMicro:
         )
         assert result.path is None
         assert "bytes of memory, and at most 1000 are asked for" in result.document["candidates"][0]["reason"]
+
+
+@pytest.mark.slow
+def test_executorch_gets_weights_of_four_bits(tmp_path: Path) -> None:
+    pytest.importorskip("executorch", reason="executorch is not installed: pip install 'fewbit[executorch]'")
+    b = Builder()
+    x = b.node("Relu", [b.node("Gemm", ["x", b.weight(64, 128), b.weight(128)])])
+    b.node("Gemm", [x, b.weight(128, 64), b.weight(64)], "y")
+    model = b.save(tmp_path / "m.onnx", {"x": (1, 64)}, ["y"])
+    given = tmp_path / "samples.npz"
+    np.savez(given, x=np.random.default_rng(0).standard_normal((400, 64)).astype(np.float32))
+    out = tmp_path / "out"
+    arguments: dict[str, Any] = {
+        "objective": "size",
+        "max_drop": "20pt",
+        "recipes": ["int8", "int4-weights"],
+        "out": out,
+    }
+    document = fewbit.auto(model, given, target="executorch-xnnpack", **arguments).document
+    tried = {c["id"]: c for c in document["candidates"]}
+    assert {c["status"] for c in tried.values()} == {"measured"}
+    assert tried["int4-weights"]["bytes"] < 0.7 * tried["int8"]["bytes"]
+    assert document["chosen"] in tried and {layer["form"] for layer in document["layers"]} & {"weight_only"}
+    assert reproduce(out / "manifest.json", tmp_path / "again.pte").same
+    again = fewbit.auto(
+        model, given, target="executorch-xnnpack", resume=True, timeout=0.1, **arguments
+    ).document  # no time for any work
+    assert again["candidates"] == document["candidates"] and again["chosen"] == document["chosen"]

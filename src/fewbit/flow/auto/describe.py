@@ -10,6 +10,11 @@ from fewbit.plan.plan import NodePlan, Plan
 from fewbit.spec import QSpec
 
 _FLOAT_BYTES = 4
+_INTEGER_PRODUCTS = (
+    "integer",
+    "dynamic",
+    "weight_only",
+)  # kernels of packed weights round activations to 8 bits inside
 
 
 def layers_of(plan: Plan) -> list[dict[str, Any]]:
@@ -29,7 +34,7 @@ def work_of(layers: Sequence[Mapping[str, Any]], products: Mapping[str, Sequence
     written = 0.0
     for name, (count, elements) in products.items():
         layer = told.get(name)
-        integers = layer is not None and layer["form"] in ("integer", "dynamic")
+        integers = layer is not None and layer["form"] in _INTEGER_PRODUCTS
         wide = layer is not None and layer["activation"].endswith("16")
         kind: Arithmetic = "float32" if not integers else "int16" if wide else "int8"
         counts[kind] = counts.get(kind, 0.0) + count
