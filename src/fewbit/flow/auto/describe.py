@@ -18,6 +18,14 @@ def layers_of(plan: Plan) -> list[dict[str, Any]]:
     return [_layer(plan, node) for node in plan.nodes.values() if node.weight is not None]
 
 
+def can_learn(plan: Plan) -> bool:
+    """Whether any layer has a weight on a grid of steps, which training moves: weights in a codebook or as floats have
+    none."""
+    sites = (plan.sites.get(str(node.weight)) for node in plan.nodes.values() if node.weight is not None)
+    specs = [site.spec for site in sites if site is not None and site.spec is not None]
+    return any(spec.dtype.is_integer and spec.codebook is None for spec in specs)
+
+
 def work_of(layers: Sequence[Mapping[str, Any]], products: Mapping[str, Sequence[float]], file_bytes: int) -> Work:
     """What one run of a model does.
 

@@ -33,7 +33,9 @@ ALPHA_SHARES = (0.8, 0.1, 0.05, 0.05)
 the only one. Their sum is 1, so that the chance that any of them passes wrongly is the one that was asked for
 (Bonferroni with weights; as in Wiens 2003, without handing on)."""
 
-_RESERVE = 2.5  # times the float model's time on the samples for certification: a candidate's turn, and its statistics
+_RESERVE = 2.5
+"""Times what the float model took on the samples for certification, with the start of the process: a candidate's turn,
+and its statistics."""
 
 
 class Search:
@@ -63,26 +65,36 @@ class Search:
                 f"the budget ended while the float model was looked at ({found.stage}): nothing was measured; give a longer "
                 "--budget, what is finished will not be done again"
             ) from None
-        reserve = _RESERVE * found.baseline["certification"]["seconds"]
+        reserve = _RESERVE * self._answers["certification"].finished.seconds
         deadline, begun = self.session.deadline, time.monotonic()
         if deadline is not None:  # at least half of what is left is for the search
             self.session.deadline = max(deadline - reserve, begun + (deadline - begun) / 2)
         try:
             self._climb()
         except OutOfTimeError:
-            found.out_of_time = True
-            found.notes.append(
-                "the time was up before all candidates were tried: a longer --budget with --resume goes on"
-            )
+            self._out_of_time("before all candidates were tried")
         self.session.deadline = deadline
         try:
             self._certify()
+        except OutOfTimeError:
+            self._out_of_time("before there was a verdict")
+            self._choose_without_verdict()
+        try:
             self._look_at_layers()
         except OutOfTimeError:
-            found.out_of_time = True
+            found.notes.append("the time was up before the noise of the layers was found")
         self._advise()
         self._tell("done")
         return found
+
+    def _out_of_time(self, when: str) -> None:
+        found = self.found
+        found.out_of_time = True
+        found.notes.append(f"the time was up {when}: a longer --budget with --resume goes on")
+        for entry in found.entries:
+            entry.doing = ""
+            if entry.status in ("waiting", "working"):
+                entry.status, entry.reason = "skipped", "the time was up"
 
     # --- what comes first
 
@@ -204,6 +216,8 @@ class Search:
         again = next((e for e in found.entries if e.candidate.recipe == base and "tune" in e.candidate.options), None)
         if again is not None or find_spec("torch") is None or refused.measured is None:
             return False
+        if refused.built is None or not refused.built["can_learn"]:
+            return False
         milliseconds = refused.measured.get("float_milliseconds")
         assert found.splits is not None
         expected = training_seconds(len(found.splits.training), milliseconds or 0.0)
@@ -267,15 +281,12 @@ class Search:
 
     def _stage(self, entries: Sequence[Entry], doing: str, asks: Sequence[Ask]) -> list[tuple[Entry, Answer]]:
         """Those for which the work was done; the others have failed, and say why."""
+        if not entries:
+            return []
         for entry in entries:
             entry.status, entry.doing = "working", doing
         self._tell(f"{doing} {', '.join(e.id for e in entries)}")
-        try:
-            answers = self.session.do(asks)
-        except OutOfTimeError:
-            for entry in entries:
-                entry.status, entry.reason, entry.doing = "skipped", "the time was up", ""
-            raise
+        answers = self.session.do(asks)
         done = []
         for entry, answer in zip(entries, answers, strict=True):
             entry.doing = ""
@@ -303,10 +314,16 @@ class Search:
         return int(self.found.twin.finished.result["bytes"])
 
     def _choose_so_far(self) -> None:
-        order = preferred(self._good(), self.options.objective)
-        best = order[0] if order else None
+        best = self._best_so_far()
         self.found.chosen = None if best is None or best.id == FLOAT else best
         self._tell(self.found.stage)
+
+    def _best_so_far(self) -> Entry | None:
+        """The best of those that keep to the drop on all samples that were looked at."""
+        assert self.found.drop is not None
+        limit = self.found.drop.value
+        order = preferred(self._good(), self.options.objective)
+        return next((e for e in order if mean_drop(e.drops) <= limit), None)
 
     def _pool(self) -> list[Entry]:
         """All candidates, and the float model as one of them."""
@@ -358,6 +375,14 @@ class Search:
         itself = self.float_entry()
         if itself.within(self.options.limits) is None:
             found.chosen, found.verdict = itself, None
+
+    def _choose_without_verdict(self) -> None:
+        """Choose the best so far that was not refused, where there was no time to certify it; nothing, if only what is
+        proved will do."""
+        self.found.chosen = None
+        entry = None if self.options.strict else self._best_so_far()
+        if entry is not None:
+            self.found.chosen, self.found.verdict = entry, None
 
     def _next(self, *, last: bool) -> Entry | None:
         """The candidate to be certified next: the best one, and after one that was refused, the best that keeps clearly
