@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +140,20 @@ def test_what_lost_too_much_is_never_the_best_so_far(digits: Path, samples: Path
     told = {c["id"]: c for c in found.document["candidates"]}
     assert told["int8"]["drop"] > 1e-6 > told["fp16"]["drop"]
     assert "int8" not in seen and "fp16" in seen
+
+
+def test_an_interrupted_search_says_how_to_go_on(digits: Path, samples: Path, tmp_path: Path) -> None:
+    """The samples press Ctrl-C when they are read with a session there."""
+    source, out = tmp_path / "source.py", tmp_path / "out"
+    source.write_text(
+        "import numpy as np, os, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts without\n"
+        "def feeds():\n"
+        f"    if os.path.exists({str(out)!r}):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        f"    yield from ({{'image': image[None]}} for image in np.load({str(samples)!r})['image'][:30])\n"
+    )
+    command = [sys.executable, "-m", "fewbit", "auto", digits, "-o", out, "--data", f"{source}:feeds"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 130 and "Traceback" not in done.stderr
+    assert f"what is finished is kept in {out}: the same command with --resume goes on" in done.stderr

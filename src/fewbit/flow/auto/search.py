@@ -82,7 +82,8 @@ class Search:
         try:
             self._look_at_layers()
         except OutOfTimeError:
-            found.notes.append("the time was up before the noise of the layers was found")
+            if not found.out_of_time:
+                found.notes.append("the time was up before the noise of the layers was found")
         self._advise()
         self._tell("done")
         return found
