@@ -130,3 +130,40 @@ def test_images_of_changing_size(tmp_path: Path) -> None:
     feeds = normal(6, x=(1, 8, 8, 8)) + normal(6, x=(1, 8, 12, 9))
     fewbit.quantize(model, feeds, out=tmp_path / "q.onnx")
     assert sqnr_of(model, tmp_path / "q.onnx", feeds) > 30
+
+
+def test_products_inside_of_a_condition_stay_in_float(tmp_path: Path) -> None:
+    inner, other = Builder(seed=1), Builder()
+    inner.node("MatMul", ["hidden", inner.weight(16, 16)], "kept")
+    other.node("Identity", ["hidden"], "passed")
+    branches = [
+        onnx.helper.make_graph(made.nodes, name, [], [onnx.ValueInfoProto(name=name)], made.constants)
+        for made, name in ((inner, "kept"), (other, "passed"))
+    ]
+    b = Builder()
+    b.node("MatMul", ["x", b.weight(8, 16)], "hidden")
+    b.node("If", [b.node("Greater", [b.node("ReduceMax", ["x"], keepdims=0), b.constant(np.float32(0))])], "chosen")
+    for attribute, branch in zip(("then_branch", "else_branch"), branches, strict=True):
+        b.nodes[-1].attribute.append(onnx.helper.make_attribute(attribute, branch))
+    b.node("MatMul", ["chosen", b.weight(16, 4)], "y")
+    path = b.save(tmp_path / "m.onnx", {"x": (1, 8)}, ["y"])
+    samples = normal(32, x=(1, 8))
+    made = fewbit.quantize(path, samples, "int8", out=tmp_path / "q.onnx")
+    assert "inside of loops and conditions MatMul 1 stay in float: the main graph alone is quantized" in made.notes
+    assert made.plan.forms()["integer"] == 2 and kernels(tmp_path / "q.onnx").float_heavy == {"MatMul": 1}
+
+
+def test_channels_are_balanced_behind_an_operator_of_unknown_shape(tmp_path: Path) -> None:
+    b = Builder()
+    kept = b.node("Scaler", ["x"], domain="ai.onnx.ml", offset=[0.0], scale=[1.0])
+    scaled = b.node("Cast", [kept], to=onnx.TensorProto.FLOAT)
+    spread = b.constant(np.geomspace(1 / 30, 30, 32).astype(np.float32))
+    hidden = b.node("Relu", [b.node("Mul", [b.node("MatMul", [scaled, b.weight(8, 32)]), spread])])
+    back = b.random.standard_normal((32, 4)) / np.geomspace(1 / 30, 30, 32)[:, None]
+    b.node("MatMul", [hidden, b.constant(back.astype(np.float32))], "y")
+    proto = b.proto({"x": (1, 8)}, ["y"])
+    proto.opset_import.append(onnx.helper.make_opsetid("ai.onnx.ml", 1))
+    onnx.save(proto, tmp_path / "m.onnx")
+    made = fewbit.quantize(tmp_path / "m.onnx", normal(32, x=(1, 8)), "int8", out=tmp_path / "q.onnx", min_sqnr=0)
+    assert any(site.balance is not None for site in made.plan.edges().values())
+    assert sqnr_of(tmp_path / "m.onnx", tmp_path / "q.onnx", normal(32, x=(1, 8))) > 20

@@ -50,6 +50,21 @@ def test_decisions_are_softmaxes_and_dense_heads(tmp_path: Path, last: str, shap
     assert decisions(hub) == found
 
 
+def test_a_softmax_of_rows_is_found_behind_their_reshape(tmp_path: Path) -> None:
+    """As the conversion of older operator sets, and Paddle's exporter, write it."""
+    b = Builder()
+    b.node("Reshape", [b.node("Softmax", ["x"]), b.constant([2, 3, 4])], "y")
+    hub = load(b.save(tmp_path / "m.onnx", {"x": (6, 4)}, ["y"]))
+    assert decisions(hub) == {"y"} and squashed_outputs(hub) == {"y": Squash("softmax", -1)}
+
+
+def test_a_reshape_that_mixes_rows_hides_a_softmax(tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Reshape", [b.node("Softmax", ["x"]), b.constant([2, 12])], "y")
+    hub = load(b.save(tmp_path / "m.onnx", {"x": (4, 6)}, ["y"]))
+    assert decisions(hub) == set() and squashed_outputs(hub) == {}
+
+
 def test_an_autoencoder_decides_nothing(tmp_path: Path) -> None:
     b = Builder()
     b.node("Gemm", [b.node("Gemm", ["x", b.weight(6, 2)]), b.weight(2, 6)], "y")

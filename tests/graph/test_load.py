@@ -17,6 +17,8 @@ from onnx import external_data_helper, helper, numpy_helper
 
 from fewbit.errors import ModelError
 from fewbit.graph.load import check_weights, find_quantization, load
+from fewbit.graph.weightless import why_weightless
+from fewbit.runtimes.onnxruntime import open_session
 
 from .build import assert_same, graph, model, node, run, weights
 
@@ -260,6 +262,14 @@ class TestExternalData:
         feed = {"x": weights(1, 3, 8, 8)}
         assert_same(run(onnx.load(path), feed), run(hub, feed), 0)
 
+    def test_a_session_of_the_hub_from_another_working_folder(self, tmp_path, monkeypatch):
+        hub = load(self.save(tmp_path))
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        feed = {"x": weights(1, 3, 8, 8)}
+        assert_same(run(hub, feed), open_session(hub.model).run(feed), 0)
+        assert isinstance(hub.value("w").const_value, ir.ExternalTensor)
+
     def test_another_working_folder(self, tmp_path, monkeypatch):
         self.save(tmp_path)
         monkeypatch.chdir(tmp_path)
@@ -436,3 +446,46 @@ class TestFindQuantization:
             {"q": np.ones((4, 4), np.int8), "s": np.float32(0.5)},
         )
         assert [n.op_type for n in load(proto).nodes()] == ["DequantizeLinear", "MatMul"]
+
+
+class TestOpenSizes:
+    def test_minus_one_and_question_marks_are_no_sizes(self):
+        proto = conv()
+        for dim, size in zip(proto.graph.input[0].type.tensor_type.shape.dim, (-1, None, "?", "?"), strict=True):
+            if isinstance(size, int):
+                dim.dim_value = size
+            elif size is not None:
+                dim.dim_param = size
+        assert load(proto).inputs[0].shape == (None, 3, None, None)
+
+
+class TestWeightless:
+    def inside(self, op: str = "If") -> onnx.ModelProto:
+        branch = graph([node("MatMul", ["x", "w"], ["a"])], [], ["a:f"], {"w": weights(4, 4)}, "branch")
+        other = graph([node("Identity", ["x"], ["b"])], [], ["b:f"], name="other")
+        return model(
+            [node("If", ["c"], ["y"], "gate", then_branch=branch, else_branch=other)], ["x:f[1,4]", "c:b[]"], ["y:f"]
+        )
+
+    def test_weights_in_a_branch(self):
+        told = why_weightless(load(self.inside()))
+        assert told is not None and "inside of the If node 'gate'" in told and "the one branch that is used" in told
+
+    def test_a_tree(self):
+        tree = node("LinearRegressor", ["x"], ["y"], "fit", domain="ai.onnx.ml", coefficients=[1.0, 2.0])
+        told = why_weightless(load(model([tree], ["x:f[N,2]"], ["y:f"], domains=["ai.onnx.ml"])))
+        assert told is not None and "node 'fit' is a LinearRegressor" in told and "leave it in float" in told
+
+    def test_weights(self):
+        assert why_weightless(load(conv())) is None
+
+    def test_maps_are_refused_by_what_made_them(self):
+        proto = conv()
+        kind = helper.make_sequence_type_proto(
+            helper.make_map_type_proto(
+                onnx.TensorProto.INT64, helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [])
+            )
+        )
+        proto.graph.output.append(helper.make_value_info("scores", kind))
+        message = problem(proto)
+        assert "'scores' is a dictionary" in message and "options={'zipmap': False}" in message

@@ -23,6 +23,13 @@ def test_topk() -> None:
         value("top1", scores, [0, 9])
 
 
+def test_a_first_output_of_classes_is_the_answer() -> None:
+    assert value("top1", [[3], [7]], [3, 9]) == 0.5
+    assert value("top1", [[[3], [7]]], [np.array([3, 9])]) == 0.5  # a batch of two
+    with pytest.raises(DataError, match="metric top5 needs class scores, and the first output is the class itself"):
+        value("top5", [[3]], [3])
+
+
 def test_auc_counts_ties_half() -> None:
     assert value("auc", [[0.1], [0.4], [0.4], [0.9]], [0, 0, 1, 1]) == 0.875
     assert value("AUC", [[0.9, 0.1], [0.2, 0.8]], [0, 1]) == 1.0

@@ -13,7 +13,7 @@ from fewbit.runtimes.memory import peak_memory
 from fewbit.runtimes.onnxruntime import open_session
 from fewbit.runtimes.verify import kernels
 from fewbit.testing.runtime import RuntimeContract
-from tests.models import conv_relu_conv
+from tests.models import Builder, conv_relu_conv
 
 
 class TestOnnxRuntime(RuntimeContract):
@@ -67,3 +67,10 @@ def test_the_callers_arithmetic_is_left_alone(tmp_path: Path) -> None:
     )
     model = conv_relu_conv(tmp_path / "m.onnx")
     subprocess.run([sys.executable, "-c", code, str(model)], check=True)
+
+
+def test_scalars_stay_scalars_in_memory_that_is_there(tmp_path: Path) -> None:
+    b = Builder()
+    b.node("Unsqueeze", ["x", b.constant([0])], "y")
+    session = open_session(b.save(tmp_path / "m.onnx", {"x": ()}, ["y"]), optimize=False)
+    session.bound({"x": np.array(1.0, np.float32)})()

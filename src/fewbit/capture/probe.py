@@ -79,8 +79,8 @@ class Probe:
     def rounded(self, value: ir.Value, params: QParams, balance: Balance | None = None) -> ir.Value:
         """QuantizeLinear and DequantizeLinear by the parameters of a tensor; its channels are divided by balance factors
         before, and multiplied after."""
-        if balance is not None and value.shape is not None:
-            factors = self.along(balance[1], balance[0], len(value.shape))
+        if balance is not None:
+            factors = self.along(balance[1], balance[0], 1 if value.shape is None else len(value.shape))
             return self.node("Mul", [self.rounded(self.node("Div", [value, factors]), params), factors])
         scale = self.constant(np.asarray(params.scale, np.float32).reshape(()))
         zero = self.constant(np.asarray(params.zero_point).astype(params.spec.dtype.storage).reshape(()))

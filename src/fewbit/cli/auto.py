@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -132,7 +134,7 @@ def command(
     from fewbit.report.auto import render
 
     options = import_options(input_shape, dynamic, factory, allow_pickle, signature)
-    with live(quiet or as_json) as (progress, changed):
+    with _told_how_to_go_on(out), live(quiet or as_json) as (progress, changed):
         result = auto(
             model,
             data,
@@ -172,3 +174,14 @@ def command(
             f"no candidate meets what was asked ({result.document['verdict']['sentence']}); {out}/report.html has all "
             "that were tried"
         )
+
+
+@contextmanager
+def _told_how_to_go_on(out: Path) -> Iterator[None]:
+    """On an interruption, say what is not lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if out.exists():
+            sys.stderr.write(f"fewbit: what is finished is kept in {out}: the same command with --resume goes on\n")
+        raise

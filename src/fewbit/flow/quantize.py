@@ -25,12 +25,14 @@ from fewbit.formats.litert.kinds import is_litert
 from fewbit.formats.onnx.emit import check_plan_of
 from fewbit.graph.hub import Hub
 from fewbit.graph.load import check_weights, find_quantization, load
+from fewbit.graph.weightless import heavy_inside, why_weightless
 from fewbit.measure.compare import finite_or_none
 from fewbit.plan.integers_only import check_integers_only
 from fewbit.plan.plan import Plan
 from fewbit.plan.recipe import Recipe
 from fewbit.plan.rewrites import rewritten
 from fewbit.progress import SILENT, Progress
+from fewbit.report.words import counts
 from fewbit.stages.saturation import Saturation, saturation
 from fewbit.targets import Target
 
@@ -245,16 +247,19 @@ def finish(
         size,
         verification,
         (),
-        [*written, *_notes(plan, target, verification), *_memory(size, verification), *checked],
+        [*written, *_inside(hub), *_notes(plan, target, verification), *_memory(size, verification), *checked],
         time.perf_counter() - started,
     )
 
 
 def check_float(hub: Hub, model: Any) -> None:
-    """Raise ModelError for a model that is quantized already, or whose weights are no numbers."""
+    """Raise ModelError for a model that is quantized already, that has no weights, or whose weights are no numbers."""
     quantized = find_quantization(hub)
     if quantized is not None:
         raise ModelError(f"{_name(model)} cannot be quantized: {quantized}; give the float model")
+    weightless = why_weightless(hub)
+    if weightless is not None:
+        raise ModelError(f"{_name(model)} cannot be quantized: {weightless}")
     check_weights(hub)
 
 
@@ -302,6 +307,25 @@ def _memory(size: int, verification: Verification | None) -> list[str]:
     ]
 
 
+def speed_note(plan: Plan, target: Target, verification: Verification | None) -> str | None:
+    """What a quick look says where nothing is gained in speed."""
+    latency = None if verification is None else verification.latency
+    if latency is not None and latency.ratio < SLOWER:
+        stored = "" if target.stores == () else "; `int8-weights` and `fp16` keep the float speed"
+        return f"slower than float here (×{latency.ratio:.2f} on one thread): quantized for size only{stored}"
+    if latency is not None and latency.ratio < 1 / SLOWER and plan.forms()["integer"]:
+        return f"no faster than float here (×{latency.ratio:.2f} on one thread): the gain is in size"
+    return None
+
+
+def _inside(hub: Hub) -> list[str]:
+    """What no plan tells of, as it is not in the main graph."""
+    heavy = heavy_inside(hub)
+    if not heavy:
+        return []
+    return [f"inside of loops and conditions {counts(heavy)} stay in float: the main graph alone is quantized"]
+
+
 def _notes(plan: Plan, target: Target, verification: Verification | None) -> list[str]:
     """What a user should know about this result, shortest first."""
     notes, facts = list(plan.notes), target.facts
@@ -312,12 +336,8 @@ def _notes(plan: Plan, target: Target, verification: Verification | None) -> lis
         notes += [fact for fact in facts if fact.startswith("weights in `weight_only`")]
     if forms["storage"] and not forms["integer"] and not forms["dynamic"]:
         notes += [fact for fact in facts if fact.startswith("weights in `storage`")]
-    latency = None if verification is None else verification.latency
-    if latency is not None and latency.ratio < SLOWER:
-        stored = "" if target.stores == () else "; `int8-weights` and `fp16` keep the float speed"
-        notes.append(f"slower than float here (×{latency.ratio:.2f} on one thread): quantized for size only{stored}")
-    elif latency is not None and latency.ratio < 1 / SLOWER and forms["integer"]:
-        notes.append(f"no faster than float here (×{latency.ratio:.2f} on one thread): the gain is in size")
+    speed = speed_note(plan, target, verification)
+    notes += [] if speed is None else [speed]
     if verification is not None and verification.inputs != RANDOM:
         for output in verification.outputs:
             if output.signal and output.sqnr < 10.0:

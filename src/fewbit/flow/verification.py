@@ -19,7 +19,7 @@ from fewbit.flow.common import finite_feed, hub_inputs, some, synthetic_feed
 from fewbit.flow.formats import Details, ModelFormat
 from fewbit.flow.step_by_step import compare_step_by_step
 from fewbit.formats.litert.kinds import is_litert
-from fewbit.graph.hub import Hub
+from fewbit.graph.hub import Hub, all_graphs
 from fewbit.graph.save import is_large
 from fewbit.measure.compare import OutputComparison
 from fewbit.measure.latency import Latency, interleaved
@@ -139,7 +139,7 @@ def verified(
     found = executed.kernels
     if target.integers_only:
         _check_integers_only(path, plan.target)
-    planned = _planned_float(plan)
+    planned = _planned_float(plan, hub)
     if format.simulate is not None and any(node.op in _RECURRENT for node in plan.nodes.values()):
         planned["MatMul"] += sum(found.float_heavy.values())  # their steps are spelled out in products
     check_fallbacks(found, planned, runtime.title)
@@ -184,14 +184,15 @@ def _check_integers_only(path: Path, target: str) -> None:
         )
 
 
-def _planned_float(plan: Plan) -> Counter[str]:
-    """How many nodes of each op the plan leaves in float."""
+def _planned_float(plan: Plan, hub: Hub) -> Counter[str]:
+    """How many nodes of each op the plan leaves in float, those inside of loops and conditions among them."""
     wide = any(site.spec is not None and site.spec.dtype.bits > 8 for site in plan.edges().values())
     forms = (*_FLOAT_FORMS, "integer") if wide else _FLOAT_FORMS  # kernels for 16-bit activations do not exist
     planned = Counter(n.op for n in plan.nodes.values() if n.form in forms)
     # ONNX Runtime executes the multiplication of a balanced float edge as a depthwise convolution when it can.
     planned["Conv"] += sum(s.balance is not None and s.readers is not None for s in plan.edges().values())
-    return planned
+    _, *inner = all_graphs(hub.model)
+    return planned + Counter(node.op_type for graph in inner for node in graph)
 
 
 def _check_no_worse(

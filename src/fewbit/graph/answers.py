@@ -25,11 +25,12 @@ def squashed_outputs(hub: Hub) -> dict[str, Squash]:
     """The graph outputs that a Softmax or Sigmoid makes, by name."""
     found: dict[str, Squash] = {}
     for value in hub.graph.outputs:
-        node = value.producer()
+        made = _before_reshapes(hub, value)
+        node = made.producer()
         if node is None:
             continue
-        if node.op_type == "Softmax":
-            found[str(value.name)] = Squash("softmax", node.attributes.get_int("axis", -1))
+        if node.op_type == "Softmax" and (made is value or _along_the_last(hub, node)):
+            found[str(value.name)] = Squash("softmax", node.attributes.get_int("axis", -1) if made is value else -1)
         elif node.op_type == "Sigmoid":
             found[str(value.name)] = Squash("sigmoid")
     return found
@@ -47,10 +48,28 @@ def decisions(hub: Hub) -> set[str]:
         shape = hub.shape(value)
         if node is None or not shape or (isinstance(shape[-1], int) and shape[-1] < 2):
             continue
-        last = node.op_type == "Softmax" and node.attributes.get_int("axis", -1) in (-1, len(shape) - 1)
+        squash = _before_reshapes(hub, value).producer()
+        last = squash is not None and squash.op_type == "Softmax" and _along_the_last(hub, squash)
         if last or (len(shape) == 2 and tuple(shape[1:]) not in given and _is_head(node)):
             found.add(str(value.name))
     return found
+
+
+def _before_reshapes(hub: Hub, value: ir.Value) -> ir.Value:
+    """The value before reshapes that keep its last axis: a Softmax of an opset before 13 comes before one."""
+    while (
+        (node := value.producer()) is not None and node.op_type == "Reshape" and (given := node.inputs[0]) is not None
+    ):
+        before, after = hub.shape(given), hub.shape(value)
+        if not before or not after or before[-1] != after[-1] or not isinstance(after[-1], int):
+            break
+        value = given
+    return value
+
+
+def _along_the_last(hub: Hub, softmax: ir.Node) -> bool:
+    """Whether a Softmax makes probabilities of its last axis."""
+    return softmax.attributes.get_int("axis", -1) in (-1, len(hub.shape(softmax.outputs[0]) or ()) - 1)
 
 
 def next_tokens(hub: Hub) -> dict[str, str]:

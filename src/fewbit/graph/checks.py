@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import onnx
 
 
+_NO_NAMES = ("?", "-1")  # what converters write for a size that is open
+
+
 def check_proto(proto: onnx.ModelProto, label: str) -> None:
     """Raise ModelError for what onnx_ir would not notice or would only warn about.
 
@@ -43,6 +46,13 @@ def check_proto(proto: onnx.ModelProto, label: str) -> None:
             info.type.HasField("tensor_type") and info.type.tensor_type.elem_type == 0
         ):
             raise ModelError(f"{label}: the input {info.name!r} has no data type")
+    for info in (*proto.graph.input, *proto.graph.output):
+        if _holds_maps(info.type):
+            raise ModelError(
+                f"{label}: {info.name!r} is a dictionary, as scikit-learn's exporter makes them, and no tensor; export a "
+                "neural network without (skl2onnx: options={'zipmap': False}); trees, linear and kernel machines have "
+                "nothing to quantize in either form"
+            )
     versions = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in proto.opset_import}
     newest = onnx.defs.onnx_opset_version()
     if versions.get("", 0) > newest:
@@ -52,6 +62,11 @@ def check_proto(proto: onnx.ModelProto, label: str) -> None:
         )
     functions = {(f.domain, f.name) for f in proto.functions}
     _check_graph(proto.graph, set(), versions, functions, label)
+
+
+def _holds_maps(kind: onnx.TypeProto) -> bool:
+    held = kind.WhichOneof("value")
+    return held == "map_type" or (held == "sequence_type" and _holds_maps(kind.sequence_type.elem_type))
 
 
 def _check_graph(
@@ -64,6 +79,7 @@ def _check_graph(
         _drop_damaged_text(item, ("doc_string",))
     _densify(graph)
     drop_untyped(graph)
+    free_sizes(graph)
     names: set[str] = set()
     for info in graph.input:
         if info.name in names:
@@ -155,6 +171,17 @@ def drop_untyped(graph: onnx.GraphProto) -> None:
     for info in (*graph.input, *graph.output):
         if info.type.HasField("tensor_type") and info.type.tensor_type.elem_type == 0:
             info.ClearField("type")
+
+
+def free_sizes(graph: onnx.GraphProto) -> None:
+    """Leave sizes open that some exporters write as -1 or `?`.
+
+    The one is no size. The other is no name: the same name twice would say that both sizes are equal.
+    """
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        for dim in info.type.tensor_type.shape.dim if info.type.HasField("tensor_type") else ():
+            if dim.dim_value < 0 or dim.dim_param in _NO_NAMES:
+                dim.Clear()
 
 
 def _densify(graph: onnx.GraphProto) -> None:

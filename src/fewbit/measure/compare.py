@@ -39,8 +39,8 @@ class OutputComparison:
         if error.size:
             self.max_error = max(self.max_error, float(np.abs(error).max()))
         self.per_sample.append(decibel(signal, noise))
-        if real.dtype.kind == "f" and real.ndim and real.shape[-1] > 1:
-            same = real.argmax(-1) == quantized.argmax(-1)
+        same = same_answers(real, quantized)
+        if same is not None:
             self.rows += same.size
             self.agreeing += int(same.sum())
 
@@ -56,7 +56,7 @@ class OutputComparison:
 
     @property
     def agreement(self) -> float | None:
-        """Share of rows with the same highest value; None where rows have one value."""
+        """Share of answers that are the same; None where there are none."""
         return self.agreeing / self.rows if self.rows else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,6 +71,16 @@ class OutputComparison:
             "nonfinite": self.nonfinite,
             "samples": self.samples,
         }
+
+
+def same_answers(real: NDArray[Any], quantized: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Whether scores have their highest value in the same place, [..., scores] → [...], and whether integers are the same,
+    [...] → [...]. At least one axis; None for single floats, which are no answers."""
+    if real.dtype.kind in "iub":
+        return np.atleast_1d(real == quantized)
+    if real.dtype.kind != "f" or not real.ndim or real.shape[-1] < 2:
+        return None
+    return np.atleast_1d(real.argmax(-1) == quantized.argmax(-1))
 
 
 def decibel(signal: float, noise: float) -> float:

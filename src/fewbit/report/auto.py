@@ -28,7 +28,7 @@ def render(data: dict[str, Any]) -> RenderableType:
     document = parse(data)
     parts: list[RenderableType] = [Text(sentence(document), style=_STYLES[kind(document)])]
     if document.candidates:
-        parts += [Text(), _candidates(document)]
+        parts += [Text(), _candidates(document), Text(_legend(document), style="dim")]
         reasons = [(c.title, c.reason) for c in document.candidates if c.reason]
         parts += [Text(f"- {name}: {reason}") for name, reason in reasons]
     facts = _facts(document)
@@ -41,8 +41,8 @@ def render(data: dict[str, Any]) -> RenderableType:
 
 def _candidates(document: Document) -> Table:
     metric, energy = document.metric, "energy" in document.scale
-    table = Table(box=None, padding=(0, 1), pad_edge=False)
-    table.add_column("")
+    table = Table(box=None, padding=(0, 2, 0, 0), collapse_padding=True, pad_edge=False)
+    table.add_column("", no_wrap=True)
     table.add_column("candidate", overflow="fold", min_width=_NAME)
     heads: list[str | Text] = [
         "size",
@@ -54,7 +54,6 @@ def _candidates(document: Document) -> Table:
     ]
     for head in heads:
         table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("standing")
     table.add_row(
         "",
         "float",
@@ -64,11 +63,9 @@ def _candidates(document: Document) -> Table:
         score(metric.value, metric.points),
         "",
         "",
-        "",
     )
     for one in document.candidates:
         key = standing(one, document)
-        sign, words = standing_words(key)
         cells = [_size(one.bytes), _times(None if one.latency is None else one.latency.ratio)]
         cells += [_energy(one)] if energy else []
         cells += [
@@ -76,8 +73,17 @@ def _candidates(document: Document) -> Table:
             signed(document.change(one.drop), metric.points, unit=False),
             _interval(one.drop_low, one.drop_high, document),
         ]
-        table.add_row(sign, Text(one.title), *cells, Text(words), style=_ROWS.get(key, ""))
+        table.add_row(standing_words(key)[0], Text(one.title), *cells, style=_ROWS.get(key, ""))
     return table
+
+
+def _legend(document: Document) -> str:
+    """What the signs before the candidates mean: in a column of their own the words would not fit 80 letters."""
+    told: dict[str, list[str]] = {}
+    for key in dict.fromkeys(standing(one, document) for one in document.candidates):
+        sign, words = standing_words(key)
+        told.setdefault(sign, []).append(words)
+    return "  ".join(f"{sign} {', '.join(words)}" for sign, words in told.items())
 
 
 def _facts(document: Document) -> Table:

@@ -66,9 +66,9 @@ class OrtSession:
 
         binding = self._session.io_binding()
         for name in self.inputs:
-            binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(np.ascontiguousarray(feed[name])))
+            binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(np.asarray(feed[name], order="C")))
         for name, array in zip(self.outputs, self.run(feed), strict=True):
-            binding.bind_ortvalue_output(name, OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)))
+            binding.bind_ortvalue_output(name, OrtValue.ortvalue_from_numpy(np.asarray(array, order="C")))
         return partial(self._session.run_with_iobinding, binding)
 
     def input_shapes(self) -> Ends:
@@ -122,9 +122,9 @@ def open_session(
     elif isinstance(model, bytes):
         source = model
     else:
-        import onnx_ir
+        from fewbit.graph.save import to_bytes
 
-        source = onnx_ir.to_proto(model).SerializeToString()
+        source = to_bytes(model)
     failures = (
         state.Fail,
         state.InvalidArgument,

@@ -144,6 +144,7 @@ def test_sizes_that_run_code(rewrite: Callable[..., Path], mark: Path) -> None:
     [
         "exec(chr(49))",
         "Max('open(1)', 2)",
+        "Mul('open(1)', 2)",
         "Symbol('s0').__class__",
         "(lambda: 1)()",
         "[s0 for s0 in (1,)]",
@@ -158,7 +159,16 @@ def test_sizes_that_are_no_arithmetic(text: str, rewrite: Callable[..., Path]) -
         check_program(rewrite(**{PROGRAM: size(text)}))
 
 
-@pytest.mark.parametrize("text", ["Symbol('s0', positive=True)", "2*s0 + 1", "Max(s0, FloorDiv(s1, 2)) <= -3.5", "7"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Symbol('s0', positive=True)",
+        "2*s0 + 1",
+        "Max(s0, FloorDiv(s1, 2)) <= -3.5",
+        "7",
+        "Min(Integer(32), Mul(Integer(32), Add(Symbol('s23', positive=True, integer=True), Integer(-1))))",
+    ],
+)
 def test_sizes_that_are_arithmetic(text: str, rewrite: Callable[..., Path]) -> None:
     check_program(rewrite(**{PROGRAM: size(text)}))
 

@@ -233,3 +233,23 @@ def test_a_drop_without_bounds_where_a_metric_takes_long() -> None:
     drop = unbounded_drop(metric, outputs, reference, labels)
     assert drop.drop == pytest.approx(1 - (2 / 3) ** 3) and drop.upper == np.inf and drop.lower == -np.inf
     assert judge(drop, 0.5).kind == "undecided" and drop.to_dict()["high"] is None
+
+
+@pytest.mark.parametrize("metric", ["cosine", "agreement"])
+def test_models_with_outputs_of_several_shapes_are_compared(metric: str) -> None:
+    random = np.random.default_rng(0)
+    real: Answers = [[random.standard_normal((1, 4)), random.standard_normal((2, 1, 8))] for _ in range(20)]
+    quantized: Answers = [[first + 1e-3, *others] for first, *others in real]
+    drop = paired_drop(resolve_metric(metric), quantized, real, [None] * 20)
+    assert drop.baseline == pytest.approx(1.0) and drop.samples == 20
+
+
+def test_integers_are_answers() -> None:
+    real: Answers = [[np.array([label]), np.eye(3)[[label]]] for label in (0, 1, 2, 1)]
+    quantized: Answers = [[np.array([label])] for label in (0, 1, 2, 2)]
+    drop = paired_drop(resolve_metric("agreement"), quantized, real, [None] * 4)
+    assert (drop.value, drop.samples, drop.flips_worse) == (0.75, 4, 1)
+    texts: Answers = [[np.array([[1, 2, 3]])], [np.array([[4, 5]])]]  # positions of one text depend on each other
+    changed: Answers = [[np.array([[1, 2, 0]])], [np.array([[4, 5]])]]
+    drop = paired_drop(resolve_metric("agreement"), changed, texts, [None] * 2)
+    assert (drop.value, drop.samples, drop.flips_worse) == (0.8, 2, None)

@@ -288,8 +288,10 @@ def _signature(path: Path | str, given: str | None) -> str | None:
 
 
 def _fidelity(hub: Hub) -> str:
-    """What counts where there are no labels: the answers, where the model chooses, else the direction of the outputs."""
-    return "agreement" if decisions(hub) else "cosine"
+    """What counts where there are no labels: the answers, where the first output is of these, else its direction."""
+    first = hub.outputs[0]
+    integer = first.dtype is not None and first.dtype.kind in "iub"
+    return "agreement" if integer or first.name in decisions(hub) else "cosine"
 
 
 def _check_identity(store: Store, setup: Setup, inputs: Sequence[Any]) -> None:

@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fewbit.measure.energy import Arithmetic, Work
+from fewbit.measure.energy import SOURCE, Arithmetic, Work, estimated
 from fewbit.plan.plan import NodePlan, Plan
 from fewbit.spec import QSpec
 
 _FLOAT_BYTES = 4
-_INTEGER_PRODUCTS = (
-    "integer",
-    "dynamic",
-    "weight_only",
-)  # kernels of packed weights round activations to 8 bits inside
+# Kernels of packed weights round activations to 8 bits inside.
+_INTEGER_PRODUCTS = ("integer", "dynamic", "weight_only")
 
 
 def layers_of(plan: Plan) -> list[dict[str, Any]]:
     """Nodes with weights, in the order of the graph: how each computes, its weight and the activation that it reads, and
     why."""
     return [_layer(plan, node) for node in plan.nodes.values() if node.weight is not None]
+
+
+def can_learn(plan: Plan) -> bool:
+    """Whether any layer has a weight on a grid of steps, which training moves: weights in a codebook or as floats have
+    none."""
+    sites = (plan.sites.get(str(node.weight)) for node in plan.nodes.values() if node.weight is not None)
+    specs = [site.spec for site in sites if site is not None and site.spec is not None]
+    return any(spec.dtype.is_integer and spec.codebook is None for spec in specs)
 
 
 def work_of(layers: Sequence[Mapping[str, Any]], products: Mapping[str, Sequence[float]], file_bytes: int) -> Work:
@@ -41,6 +46,19 @@ def work_of(layers: Sequence[Mapping[str, Any]], products: Mapping[str, Sequence
         stays = layer is not None and layer["form"] == "integer"
         written += elements * (_FLOAT_BYTES if not stays else 2 if wide else 1)
     return Work(counts, file_bytes, written)
+
+
+def energy_of(measured: Mapping[str, Any], built: Mapping[str, Any], twin: Mapping[str, Any]) -> dict[str, Any]:
+    """Of one run, as a share of the float model's: by the meter, or by an estimate.
+
+    measured, built: what was found of a candidate. twin: of the float model.
+    """
+    if measured["joules"] is not None:
+        whole, own = measured["joules"]
+        return {"ratio": own / whole, "estimated": False, "source": "the processor's own meter (RAPL)"}
+    ours = estimated(work_of(built["layers"], twin["products"], built["bytes"]))
+    whole = estimated(work_of([], twin["products"], twin["bytes"]))
+    return {"ratio": ours / whole, "estimated": True, "source": SOURCE}
 
 
 def _layer(plan: Plan, node: NodePlan) -> dict[str, Any]:

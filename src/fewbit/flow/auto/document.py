@@ -61,7 +61,7 @@ def document(header: Header, setup: Setup, options: Options, found: Found, secon
         "splits": _splits(setup, found),
         "candidates": [_candidate(e, found, options) for e in found.entries],
         "chosen": None if chosen is None else chosen.id,
-        "verdict": _verdict(found),
+        "verdict": _verdict(found, options),
         "layers": [] if chosen is None or chosen.built is None else _with_work(chosen.built["layers"], found),
         "advice": list(found.advice),
         "notes": [*found.notes, *([] if chosen is None or chosen.built is None else chosen.built["notes"])],
@@ -123,21 +123,30 @@ def _candidate(entry: Entry, found: Found, options: Options) -> dict[str, Any]:
     }
 
 
-def _verdict(found: Found) -> dict[str, Any] | None:
+def _verdict(found: Found, options: Options) -> dict[str, Any] | None:
     if found.chosen is not None and found.chosen.id == FLOAT:
         value = found.baseline["certification"]["value"]
-        sentence = "Leave it in float: no candidate that keeps to the limits is better than the model as it is."
-        return _whole({"kind": "pass", "sentence": sentence, "baseline": value, "value": value, "drop": 0.0})
+        refused = [e.id for e in found.entries if e.refused]
+        shown = "proved" if options.strict else "seen"
+        why = (
+            f"{', '.join(refused)} would be better, but could not be {shown} to keep to the drop"
+            if refused
+            else "no candidate that keeps to the limits is better than the model as it is"
+        )
+        sentence = f"Leave it in float: {why}."
+        return _whole({"kind": "pass", "sentence": sentence, "baseline": value, "value": value})
     if found.verdict is not None:
-        sentence = f"{_headline(found)}{found.verdict.get('sentence') or ''}"
+        sentence = f"{_headline(found, options)}{found.verdict.get('sentence') or ''}"
         return _whole({**found.verdict, "sentence": sentence, **_behaviour(found.verdict)})
     if found.stage != "done":
         return None
+    if found.chosen is not None:  # the time was up, or there would be a verdict
+        return _whole({"kind": "none", "sentence": f"{_headline(found, options)}not certified, as the time was up."})
     why = "the time was up" if found.out_of_time else "no candidate keeps to the limits"
     return _whole({"kind": "none", "sentence": f"Not certified: {why}."})
 
 
-def _headline(found: Found) -> str:
+def _headline(found: Found, options: Options) -> str:
     """What was gained, before what it costs."""
     chosen, whole = found.chosen, _float_bytes(found)
     if chosen is None or chosen.built is None or whole is None:
@@ -147,7 +156,11 @@ def _headline(found: Found) -> str:
     if chosen.speed_up is not None:
         same = NO_LOSS < chosen.speed_up < 2.0 - NO_LOSS
         gained.append("as fast" if same else f"{chosen.speed_up:.2f} times as fast")
-    return f"{chosen.id} is {' and '.join(gained)}: "
+    takes = ""
+    if "energy" in options.objective.axes and chosen.energy is not None:
+        how = "by an estimate" if chosen.energy["estimated"] else "by the meter"
+        takes = f", and takes {chosen.energy['ratio']:.0%} of its energy {how}"
+    return f"{chosen.id} is {' and '.join(gained)}{takes}: "
 
 
 def _behaviour(verdict: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,16 +13,15 @@ from importlib.util import find_spec
 from typing import Any
 
 from fewbit.errors import ConstraintError, DataError, RecipeError
-from fewbit.flow.auto.describe import work_of
+from fewbit.flow.auto.asks import Asks
+from fewbit.flow.auto.describe import energy_of
 from fewbit.flow.auto.entries import FLOAT, NO_LOSS, Entry, acceptable, mean_drop, preferred, promising
 from fewbit.flow.auto.found import Found, Options
 from fewbit.flow.auto.mixed import FORMATS, mixed_candidates
 from fewbit.flow.auto.session import Answer, Ask, OutOfTimeError, Session
-from fewbit.flow.auto.setup import Part, Setup, Splits
+from fewbit.flow.auto.setup import Setup, Splits
 from fewbit.flow.auto.speed import SPEED_FORMATS, TARGETS, speed_candidates
-from fewbit.flow.auto.work import PLAN
 from fewbit.flow.common import target_for
-from fewbit.measure.energy import SOURCE, estimated
 from fewbit.plan.recipe import recipe_data
 from fewbit.search.ladder import Candidate, family, ladder
 from fewbit.search.limits import max_drop
@@ -34,7 +33,9 @@ ALPHA_SHARES = (0.8, 0.1, 0.05, 0.05)
 the only one. Their sum is 1, so that the chance that any of them passes wrongly is the one that was asked for
 (Bonferroni with weights; as in Wiens 2003, without handing on)."""
 
-_RESERVE = 2.5  # times the float model's time on the samples for certification: a candidate's turn, and its statistics
+_RESERVE = 2.5
+"""Times what the float model took on the samples for certification, with the start of the process: a candidate's turn,
+and its statistics."""
 
 
 class Search:
@@ -47,9 +48,8 @@ class Search:
         self.setup, self.options, self.session = setup, options, session
         self.target = target_for(setup.target)
         self.found = Found()
-        self._handed = session.share(setup, "samples and metric")
+        self.asks = Asks(session.share(setup, "samples and metric"), self.found, setup.confidence)
         self._changed = changed
-        self._answers: dict[Part, Answer] = {}
 
     def run(self) -> Found:
         """Search, until there is a verdict or the time is over.
@@ -65,42 +65,52 @@ class Search:
                 f"the budget ended while the float model was looked at ({found.stage}): nothing was measured; give a longer "
                 "--budget, what is finished will not be done again"
             ) from None
-        reserve = _RESERVE * found.baseline["certification"]["seconds"]
+        reserve = _RESERVE * self.asks.references["certification"].finished.seconds
         deadline, begun = self.session.deadline, time.monotonic()
         if deadline is not None:  # at least half of what is left is for the search
             self.session.deadline = max(deadline - reserve, begun + (deadline - begun) / 2)
         try:
             self._climb()
         except OutOfTimeError:
-            found.out_of_time = True
-            found.notes.append(
-                "the time was up before all candidates were tried: a longer --budget with --resume goes on"
-            )
+            self._out_of_time("before all candidates were tried")
         self.session.deadline = deadline
         try:
             self._certify()
+        except OutOfTimeError:
+            self._out_of_time("before there was a verdict")
+            self._choose_without_verdict()
+        try:
             self._look_at_layers()
         except OutOfTimeError:
-            found.out_of_time = True
+            if not found.out_of_time:
+                found.notes.append("the time was up before the noise of the layers was found")
         self._advise()
         self._tell("done")
         return found
+
+    def _out_of_time(self, when: str) -> None:
+        found = self.found
+        found.out_of_time = True
+        found.notes.append(f"the time was up {when}: a longer --budget with --resume goes on")
+        for entry in found.entries:
+            entry.doing = ""
+            if entry.status in ("waiting", "working"):
+                entry.status, entry.reason = "skipped", "the time was up"
 
     # --- what comes first
 
     def _prepare(self) -> None:
         found, setup = self.found, self.setup
         self._tell("looking at the samples")
-        surveyed = self._must(self._ask("survey", "survey", {}, {}))
+        surveyed = self._must(self.asks.survey())
         found.splits = Splits.from_dict(surveyed.finished.result["splits"])
         found.notes += surveyed.finished.result["notes"]
-        shared = {"splits": found.splits}
         self._tell("the float model in the target's format")
-        found.twin = self._must(self._ask("float_twin", "float model", {}, shared))
+        found.twin = self._must(self.asks.float_twin())
         for part in ("search", "certification"):
             self._tell(f"the float model on the samples for {part}")
-            answer = self._must(self._ask("reference", f"float on {part}", {"part": part}, {**shared, "part": part}))
-            self._answers[part] = answer
+            answer = self._must(self.asks.reference(part))
+            self.asks.references[part] = answer
             found.baseline[part] = dict(answer.finished.result)
         warned = {text for part in found.baseline.values() for text in part["warnings"]}
         found.notes += sorted(warned)
@@ -155,10 +165,7 @@ class Search:
     def _sensitivity(self, recipes: Sequence[str], *, mix: bool) -> Mapping[str, Any] | None:
         """The noises of layers in the formats of some recipes; None where they cannot be found."""
         self._tell("finding how sensitive each layer is")
-        asked = {"recipes": recipes, "mix": mix}
-        answer = self.session.one(
-            self._ask("sensitivity", "sensitivity", asked, {"splits": self.found.splits, **asked})
-        )
+        answer = self.session.one(self.asks.sensitivity(recipes, mix=mix))
         if not answer.ok:
             self.found.notes.append(f"no mixed precision: {answer.finished.result['reason']}")
             return None
@@ -173,8 +180,7 @@ class Search:
         if noise is None:
             return
         self._tell("finding what each layer takes in each format")
-        arguments = {"splits": self.found.splits, "noise": noise["layers"]}
-        answer = self.session.one(self._ask("costs", "costs", {"recipes": SPEED_FORMATS}, arguments, alone=True))
+        answer = self.session.one(self.asks.costs(SPEED_FORMATS, noise["layers"]))
         if not answer.ok:
             self.found.notes.append(f"no mixture by speed: {answer.finished.result['reason']}")
             return
@@ -210,6 +216,8 @@ class Search:
         found, base = self.found, refused.candidate.recipe
         again = next((e for e in found.entries if e.candidate.recipe == base and "tune" in e.candidate.options), None)
         if again is not None or find_spec("torch") is None or refused.measured is None:
+            return False
+        if refused.built is None or not refused.built["can_learn"]:
             return False
         assert found.splits is not None
         expected = training_seconds(len(found.splits.training), self._float_milliseconds(refused))
@@ -251,28 +259,25 @@ class Search:
 
     def _measure(self, entries: Sequence[Entry]) -> None:
         """Build, score and time some candidates."""
-        splits = self.found.splits
         built = self._stage(
             entries,
             "building",
-            [
-                self._ask("build", e.id, e.candidate.asked(), {"splits": splits, "candidate": e.candidate.asked()})
-                for e in entries
-            ],
+            [self.asks.build(e) for e in entries],
         )
         for entry, answer in built:
             entry.built, entry.files = dict(answer.finished.result), str(answer.files)
         entries = [entry for entry, _ in built]
-        for entry, answer in self._stage(entries, "scoring", [self._score(e, "search") for e in entries]):
+        for entry, answer in self._stage(entries, "scoring", [self.asks.score(e, "search") for e in entries]):
             entry.scored = dict(answer.finished.result)
             self.found.evaluated += int(entry.drop["samples"])
             if entry.scored["stopped"]:
                 entry.reason = f"stopped after {entry.drop['samples']} samples: it exceeds the drop beyond doubt"
         entries = [entry for entry in entries if entry.scored is not None]
         for entry in entries:  # one after another: they measure time
-            for _, answer in self._stage([entry], "timing", [self._time(entry)]):
+            for _, answer in self._stage([entry], "timing", [self.asks.measure(entry)]):
                 entry.measured = dict(answer.finished.result)
-                entry.energy = self._energy(entry)
+                assert self.found.twin is not None and entry.built is not None
+                entry.energy = energy_of(entry.measured, entry.built, self.found.twin.finished.result)
                 assert entry.scored is not None
                 entry.status = "stopped" if entry.scored["stopped"] else "measured"
                 entry.reason = entry.reason or entry.within(self.options.limits) or ""
@@ -280,15 +285,12 @@ class Search:
 
     def _stage(self, entries: Sequence[Entry], doing: str, asks: Sequence[Ask]) -> list[tuple[Entry, Answer]]:
         """Those for which the work was done; the others have failed, and say why."""
+        if not entries:
+            return []
         for entry in entries:
             entry.status, entry.doing = "working", doing
         self._tell(f"{doing} {', '.join(e.id for e in entries)}")
-        try:
-            answers = self.session.do(asks)
-        except OutOfTimeError:
-            for entry in entries:
-                entry.status, entry.reason, entry.doing = "skipped", "the time was up", ""
-            raise
+        answers = self.session.do(asks)
         done = []
         for entry, answer in zip(entries, answers, strict=True):
             entry.doing = ""
@@ -300,26 +302,21 @@ class Search:
         self._tell(self.found.stage)
         return done
 
-    def _energy(self, entry: Entry) -> dict[str, Any]:
-        """Of one run, as a share of the float model's."""
-        assert self.found.twin is not None and entry.measured is not None and entry.built is not None
-        if entry.measured["joules"] is not None:
-            whole, own = entry.measured["joules"]
-            return {"ratio": own / whole, "estimated": False, "source": "the processor's own meter (RAPL)"}
-        twin = self.found.twin.finished.result
-        ours = estimated(work_of(entry.built["layers"], twin["products"], entry.bytes))
-        whole = estimated(work_of([], twin["products"], twin["bytes"]))
-        return {"ratio": ours / whole, "estimated": True, "source": SOURCE}
-
     def _float_bytes(self) -> int:
         assert self.found.twin is not None
         return int(self.found.twin.finished.result["bytes"])
 
     def _choose_so_far(self) -> None:
-        order = preferred(self._good(), self.options.compared_by)
-        best = order[0] if order else None
+        best = self._best_so_far()
         self.found.chosen = None if best is None or best.id == FLOAT else best
         self._tell(self.found.stage)
+
+    def _best_so_far(self) -> Entry | None:
+        """The best of those that keep to the drop on all samples that were looked at."""
+        assert self.found.drop is not None
+        limit = self.found.drop.value
+        order = preferred(self._good(), self.options.compared_by)
+        return next((e for e in order if mean_drop(e.drops) <= limit), None)
 
     def _pool(self) -> list[Entry]:
         """All candidates, and the float model as one of them where the target runs it."""
@@ -375,6 +372,14 @@ class Search:
             if itself.within(self.options.limits) is None:
                 found.chosen, found.verdict = itself, None
 
+    def _choose_without_verdict(self) -> None:
+        """Choose the best so far that was not refused, where there was no time to certify it; nothing, if only what is
+        proved will do."""
+        self.found.chosen = None
+        entry = None if self.options.strict else self._best_so_far()
+        if entry is not None:
+            self.found.chosen, self.found.verdict = entry, None
+
     def _next(self, *, last: bool) -> Entry | None:
         """The candidate to be certified next: the best one, and after one that was refused, the best that keeps clearly
         more of the float model; in the last place, the one that keeps most."""
@@ -399,7 +404,7 @@ class Search:
         confidence = 1.0 - (1.0 - self.setup.confidence) * ALPHA_SHARES[spent]
         entry.doing = "certifying"
         self._tell(f"certifying {entry.id}")
-        answer = self.session.one(self._score(entry, "certification", confidence))
+        answer = self.session.one(self.asks.score(entry, "certification", confidence))
         entry.doing = ""
         entry.seconds += answer.finished.seconds
         if not answer.ok:
@@ -420,9 +425,7 @@ class Search:
         if chosen is None or chosen.id == FLOAT:
             return
         self._tell(f"looking at the layers of {chosen.id}")
-        arguments = {"splits": self.found.splits, "plan": f"{chosen.files}/{PLAN}"}
-        asked = {"candidate": chosen.candidate.asked()}
-        answer = self.session.one(self._ask("layer_noise", chosen.id, asked, arguments))
+        answer = self.session.one(self.asks.layer_noise(chosen))
         if answer.ok:
             self.found.layer_sqnr = dict(answer.finished.result["sqnr_db"])
         else:
@@ -440,36 +443,6 @@ class Search:
                     f"×{fastest.speed_up:.2f}): leave it in float, or take what saves size at its speed; more speed "
                     "takes a smaller network, more threads, or a target whose kernels suit it"
                 )
-
-    # --- asking
-
-    def _ask(
-        self, kind: str, label: str, asked: dict[str, Any], arguments: dict[str, Any], *, alone: bool = False
-    ) -> Ask:
-        return Ask(kind, label, asked, {"setup": self._handed, **arguments}, alone)
-
-    def _score(self, entry: Entry, part: Part, confidence: float | None = None) -> Ask:
-        assert self.found.drop is not None and entry.built is not None
-        arguments = {
-            "splits": self.found.splits,
-            "part": part,
-            "model": f"{entry.files}/{entry.built['file']}",
-            "answers": str(self._answers[part].files / "outputs.npz"),
-            "limit": self.found.drop.value,
-            "points": self.found.share,
-            "confidence": confidence or self.setup.confidence,
-        }
-        asked = {"part": part, "limit": arguments["limit"], "confidence": arguments["confidence"]}
-        return self._ask("score", entry.id, {**asked, "candidate": entry.candidate.asked()}, arguments)
-
-    def _time(self, entry: Entry) -> Ask:
-        assert entry.built is not None and self.found.twin is not None
-        arguments = {
-            "splits": self.found.splits,
-            "model": f"{entry.files}/{entry.built['file']}",
-            "baseline": str(self.found.twin.files / self.found.twin.finished.result["file"]),
-        }
-        return self._ask("measure", entry.id, {"candidate": entry.candidate.asked()}, arguments, alone=True)
 
     def heard(self, line: Mapping[str, Any]) -> None:
         """Work tells how far it is."""

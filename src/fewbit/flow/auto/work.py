@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fewbit.data import DataSource
 from fewbit.data.source import Selected
 from fewbit.errors import DataError, RecipeError
-from fewbit.flow.auto.describe import layers_of
+from fewbit.flow.auto.describe import can_learn, layers_of
 from fewbit.flow.auto.divide import divide
 from fewbit.flow.auto.setup import Part, Setup, Splits
 from fewbit.flow.benchmark import benchmark
@@ -22,7 +22,7 @@ from fewbit.flow.common import hub_inputs, target_for
 from fewbit.flow.faces import same_inputs, samples_for_all, samples_in_layout
 from fewbit.flow.formats import format_of
 from fewbit.flow.opening import load
-from fewbit.flow.quantize import float_bytes, quantize
+from fewbit.flow.quantize import float_bytes, quantize, speed_note
 from fewbit.flow.repair import products
 from fewbit.flow.tune import tune
 from fewbit.flow.verification import details_for
@@ -128,14 +128,16 @@ def build(
     result.plan.save(str(folder / PLAN))
     told = result.to_dict()
     verification = told["verification"]
+    quick = speed_note(result.plan, target, result.verification)  # `measure` looks longer, and may say something else
     return {
         "file": path.name,
         "bytes": result.bytes,
         "sqnr_db": min((o["sqnr_db"] for o in verification["outputs"] if o["sqnr_db"] is not None), default=None),
         "layers": layers_of(result.plan),
+        "can_learn": can_learn(result.plan),
         "kernels": verification["kernels"],
         "forms": told["forms"],
-        "notes": [*notes, *told["notes"]],
+        "notes": [*notes, *(note for note in told["notes"] if note != quick)],
     }
 
 

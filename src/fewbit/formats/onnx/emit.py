@@ -126,8 +126,10 @@ class Emitter:
         zero_point = int(params.zero_point)
         if site.balance is not None and not made:
             # Not by a quantizer with one scale a channel: that kernel takes ten times as long as this multiplication.
-            axis = int(site.channel_axis or 0) % len(value.shape)  # type: ignore[arg-type]
-            shape = [-1 if a == axis else 1 for a in range(len(value.shape))]  # type: ignore[arg-type]
+            # Of an unknown rank the channels are the last axis, along which a vector broadcasts.
+            rank = 1 if value.shape is None else len(value.shape)
+            axis = int(site.channel_axis or 0) % rank
+            shape = [-1 if a == axis else 1 for a in range(rank)]
             factors = self.constant((1.0 / site.balance).astype(np.float32).reshape(shape), "balance")
             (value,) = self.node("Mul", [value, factors], "balanced", dtype=ir.DataType.FLOAT)
         (output,) = self.node(

@@ -36,6 +36,8 @@ _SYMPY_FUNCTIONS = frozenset(
             "Rational",
             "Min",
             "Max",
+            "Add",
+            "Mul",
             "Abs",
             "Mod",
             "Pow",

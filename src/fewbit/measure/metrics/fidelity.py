@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fewbit.measure.compare import OutputComparison
+from fewbit.measure.compare import OutputComparison, same_answers
 from fewbit.measure.metrics.metric import Labels, Metric, Outputs, mean_or_ratio
 
 
@@ -31,15 +31,14 @@ def _angle(sums: NDArray[np.float64]) -> float:
 
 
 def _kept(outputs: Sequence[Outputs], reference: Labels) -> NDArray[np.float64] | None:
-    """1 for every row of [rows, classes] that keeps its answer, else 0: [rows]. Of outputs with more axes, how many
-    positions agree and how many there are, [samples, 2]: those of one sample depend on each other."""
-    found = [_compare([o], [r]) for o, r in zip(outputs, reference, strict=True)]
-    if not all(c.rows for c in found):
+    """1 for every row that keeps its answer, else 0: [rows]. Of outputs with several answers a row, how many agree and
+    how many there are, [samples, 2]: those of one sample depend on each other."""
+    same = [same_answers(real, first) for (first, *_), (real, *_) in zip(outputs, reference, strict=True)]
+    if any(s is None or not s.size for s in same):
         return None
-    if any(first.ndim > 2 for first, *_ in outputs):
-        return np.array([(c.agreeing, c.rows) for c in found], np.float64)
-    same = [o.argmax(-1) == r.argmax(-1) for (o, *_), (r, *_) in zip(outputs, reference, strict=True)]
-    return np.concatenate([np.atleast_1d(s) for s in same]).astype(np.float64)
+    if any(s.size != len(s) for s in same if s is not None):
+        return np.array([(s.sum(), s.size) for s in same if s is not None], np.float64)
+    return np.concatenate([s.reshape(-1) for s in same if s is not None]).astype(np.float64)
 
 
 def sqnr(outputs: Sequence[Outputs], reference: Labels) -> float:
@@ -53,7 +52,8 @@ def cosine(outputs: Sequence[Outputs], reference: Labels) -> float:
 
 
 def agreement(outputs: Sequence[Outputs], reference: Labels) -> float:
-    """The share of positions whose highest score is at the same place as in the float model."""
+    """The share of positions whose highest score is at the same place as in the float model; of integers, the share that
+    is the same."""
     value = _compare(outputs, reference).agreement
     return float("nan") if value is None else value
 

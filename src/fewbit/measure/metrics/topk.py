@@ -13,8 +13,13 @@ from fewbit.measure.metrics.metric import Labels, Metric, Outputs, scores_and_la
 
 
 def right_k(outputs: Sequence[Outputs], labels: Labels, *, k: int) -> NDArray[np.float64]:
-    """1 for every row whose label is among the k highest scores of the first output, else 0: [rows]."""
+    """1 for every row whose label is among the k highest scores of the first output, else 0: [rows]. One integer a row is
+    the answer itself."""
     scores, wanted = scores_and_labels(outputs, labels)
+    if scores.dtype.kind in "iu" and scores.shape[1] == 1:
+        if k > 1:
+            raise DataError(f"metric top{k} needs class scores, and the first output is the class itself: use top1")
+        return np.asarray(scores[:, 0] == wanted, np.float64)
     if wanted.min() < 0 or wanted.max() >= scores.shape[1]:
         raise DataError(
             f"labels go from {wanted.min()} to {wanted.max()}, but the model scores {scores.shape[1]} classes"

@@ -107,6 +107,7 @@ def paired_drop(
             metric.name, metric.points, baseline, value, lost, *bounds, confidence, len(outputs), how, len(outputs)
         )
     pair = paired_parts(metric, outputs, reference, labels, seed)
+    classed = metric.against == "labels" and pair.units == len(labels)
     if pair.parts is not None and pair.parts[0].ndim == 1:
         loss = sign * (pair.parts[1] - pair.parts[0])
         if all(bool(np.isin(part, (0.0, 1.0)).all()) for part in pair.parts):
@@ -114,7 +115,7 @@ def paired_drop(
     found = _sampled(
         lambda i: sign * (pair.floating(i) - pair.quantized(i)),
         pair.units,
-        strata=classes_of(labels) if pair.units == len(labels) else None,
+        strata=classes_of(labels) if classed else None,
         seed=seed,
         seconds=seconds,
     )

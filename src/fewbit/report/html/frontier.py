@@ -196,9 +196,8 @@ def _frame(
         if point.pinned:
             continue
         ends = [v for v in (point.low, point.high) if v is not None]
-        if (
-            deepest is not None
-        ):  # an interval of few samples is long: it runs out of the plot before it presses the points
+        # An interval of few samples is long: it runs out of the plot before it presses the points.
+        if deepest is not None:
             ends = [min(max(v, -deepest), deepest) for v in ends]
         shown += [point.change, *ends]
     low, high = min(shown) * unit, max(shown) * unit
