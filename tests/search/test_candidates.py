@@ -29,17 +29,25 @@ def test_a_weighted_objective_tries_what_serves_any_of_its_axes() -> None:
 
 def test_repairs_cost_more_from_one_to_the_next() -> None:
     first = ladder("ort-cpu", parse_objective("latency"))[0]
-    found = repairs(first, {"sqnr_db": 21.4, "forms": {"integer": 9}}, to_float=True)
+    found = repairs(first, {"sqnr_db": 21.4, "forms": {"integer": 9}, "can_learn": True}, to_float=True)
     assert [(c.id, c.effort, c.min_sqnr) for c in found] == [
         ("int8@max", "max", None),
         ("int8>27dB", "max", 27.0),
         ("int8>33dB", "max", 33.0),
     ]
     assert all(c.stage == "repair" and c.recipe == "int8" for c in found)
-    assert [c.id for c in repairs(first, {"sqnr_db": 21.4, "forms": {"integer": 9}}, to_float=False)] == ["int8@max"]
-    assert [c.id for c in repairs(first, {"sqnr_db": 58.0, "forms": {"integer": 9}}, to_float=True)] == ["int8@max"]
-    assert [c.id for c in repairs(first, {"sqnr_db": None, "forms": {"storage": 9}}, to_float=True)] == ["int8@max"]
-    assert repairs(found[-1], {"sqnr_db": 30.0, "forms": {"integer": 9}}, to_float=True) == []
+    assert [
+        c.id for c in repairs(first, {"sqnr_db": 21.4, "forms": {"integer": 9}, "can_learn": True}, to_float=False)
+    ] == ["int8@max"]
+    assert [
+        c.id for c in repairs(first, {"sqnr_db": 58.0, "forms": {"integer": 9}, "can_learn": True}, to_float=True)
+    ] == ["int8@max"]
+    assert [
+        c.id for c in repairs(first, {"sqnr_db": None, "forms": {"storage": 9}, "can_learn": True}, to_float=True)
+    ] == ["int8@max"]
+    half = {"sqnr_db": 40.0, "forms": {"storage": 9}, "can_learn": False}
+    assert repairs(ladder("ort-cpu", parse_objective("latency"))[2], half, to_float=True) == []
+    assert repairs(found[-1], {"sqnr_db": 30.0, "forms": {"integer": 9}, "can_learn": True}, to_float=True) == []
 
 
 def test_training_comes_last() -> None:

@@ -44,7 +44,7 @@ def repairs(candidate: Candidate, built: Mapping[str, Any] | None, *, to_float: 
         to_float: whether layers may go back to float, which takes space.
     """
     found = []
-    if candidate.effort != "max":
+    if candidate.effort != "max" and (built is None or built["can_learn"]):  # else there is nothing to round otherwise
         found.append(
             replace(
                 candidate,
