@@ -26,7 +26,7 @@ class Interactions:
         self._errors: dict[Hashable, dict[tuple[int, int], NDArray[np.float64]]] = {}
         self._own: dict[Hashable, dict[int, float]] = {}
         self._signal: dict[tuple[int, int], float] = {}
-        self._places: dict[tuple[int, int], tuple[NDArray[np.intp], NDArray[np.float64]]] = {}
+        self._places: dict[tuple[int, int], tuple[NDArray[np.int16], NDArray[np.int8]]] = {}
 
     def add(
         self, key: Hashable, sample: int, output: int, real: NDArray[np.float64], given: NDArray[np.float64]
@@ -58,7 +58,10 @@ class Interactions:
         if error.size <= SKETCH:
             return error
         if place not in self._places:
+            if any(sample != place[0] for sample, _ in self._places):
+                self._places.clear()  # outputs may be large: those of one sample are enough, and the others made again
             random = np.random.default_rng([self._seed, *place])
-            self._places[place] = random.integers(0, SKETCH, error.size), random.choice([-1.0, 1.0], error.size)
+            signs = random.integers(0, 2, error.size, np.int8) * np.int8(2) - np.int8(1)
+            self._places[place] = random.integers(0, SKETCH, error.size, np.int16), signs
         where, signs = self._places[place]
         return np.asarray(np.bincount(where, weights=signs * error, minlength=SKETCH), np.float64)

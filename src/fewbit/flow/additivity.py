@@ -133,6 +133,7 @@ def _rank(expected: Sequence[float], seen: Sequence[float]) -> float:
 
 def _pairs(measured: Measured, keys: Sequence[Key]) -> list[PairNoise]:
     """The largest terms of pairs, of different layers or of one whose weight several nodes read."""
+    assert measured.interactions is not None
     cross = measured.interactions.cross(keys)
     found = [
         PairNoise(first, second, float(cross[i, j]))

@@ -56,28 +56,32 @@ class LayerNoise:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Plans by recipe, the layers that some recipe narrows, and how their errors go together, by (weight, recipe)."""
+    """Plans by recipe, the layers that some recipe narrows, and how their errors go together, by (weight, recipe), where
+    that was asked for."""
 
     plans: Mapping[str, Plan]
     layers: Sequence[LayerNoise]
-    interactions: Interactions
+    interactions: Interactions | None
 
 
-def measure_layers(job: Calibrator, recipes: Sequence[str], feeds: Sequence[Feed], seed: int) -> Measured:
+def measure_layers(
+    job: Calibrator, recipes: Sequence[str], feeds: Sequence[Feed], seed: int, *, together: bool = True
+) -> Measured:
     """For every weight, what it takes and what noise it alone brings, in the format of each recipe.
 
     A weight has no entry for a recipe whose format the target does not hold it in, or some of whose nodes it leaves in float.
 
-    seed: of the sketches of errors.
+    seed: of the sketches of errors. together: whether these are kept.
     """
     hub = job.hub
     readers = _readers(hub)
     weights = {node: weight for weight, nodes in readers.items() for node in nodes}
     formats: dict[str, dict[str, FormatNoise]] = {weight: {} for weight in readers}
-    interactions = Interactions(seed)
+    interactions = Interactions(seed) if together else None
 
     def keep(recipe: str, node: str, sample: int, output: int, real: Array, given: Array) -> None:
-        interactions.add((weights[node], recipe), sample, output, real, given)
+        if interactions is not None:
+            interactions.add((weights[node], recipe), sample, output, real, given)
 
     views = score_views(hub)
     plans = {}

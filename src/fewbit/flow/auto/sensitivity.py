@@ -34,7 +34,7 @@ def sensitivity(
     source = calibration_samples(setup, splits, hub)
     feeds = list(islice(source.feeds(), NOISE_SAMPLES))
     job = Calibrator(hub, target_for(setup.target), 1, progress, EFFORTS["standard"], source)
-    found = measure_layers(job, recipes, feeds, setup.seed)
+    found = measure_layers(job, recipes, feeds, setup.seed, together=mix)
     added = additivity(job, found, feeds, setup.seed) if mix else None
     names = {layer.weight: layer.name for layer in found.layers}
     layers = [
