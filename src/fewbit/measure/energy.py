@@ -1,16 +1,14 @@
-"""The energy of a run: measured where the machine has a meter, else estimated from what is multiplied and moved.
+"""The energy of a run, estimated from what is multiplied and moved, for machines without a meter.
 
-The estimate is that of M. Horowitz, "Computing's Energy Problem (and what we can do about it)", ISSCC 2014, figure
+It is that of M. Horowitz, "Computing's Energy Problem (and what we can do about it)", ISSCC 2014, figure
 1.1.9: picojoules in 45 nm at 0.9 V. Newer chips take less of everything; what counts here is the ratio of two models.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 Arithmetic = Literal["int8", "int16", "float16", "float32"]
 
@@ -18,8 +16,7 @@ SOURCE = "estimate from multiplications and bytes moved (Horowitz 2014, figure 1
 
 MULTIPLY_ADD: Mapping[Arithmetic, float] = {
     "int8": 0.2 + 0.1,  # sums have 32 bits
-    "int16": 0.8
-    + 0.1,  # not in the figure: a multiplier grows with the square of its width, 0.2 of 8 bits and 3.1 of 32
+    "int16": 0.8 + 0.1,  # not in the figure: a multiplier grows with the square of its width, 0.2 of 8 bits, 3.1 of 32
     "float16": 1.1 + 0.4,
     "float32": 3.7 + 0.9,
 }
@@ -30,9 +27,6 @@ DRAM_BYTE = 1300.0 / 8
 
 CACHE_BYTE = 100.0 / 8
 """pJ: 100 pJ for 64 bits of a cache of 1 MB. Activations are written there and read back."""
-
-_ENERGY, _RANGE = "energy_uj", "max_energy_range_uj"
-_RAPL = Path("/sys/class/powercap/intel-rapl:0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,35 +47,3 @@ def estimated(work: Work) -> float:
     arithmetic = sum(count * MULTIPLY_ADD[kind] for kind, count in work.multiplications.items())
     moved = work.weight_bytes * DRAM_BYTE + 2 * work.activation_bytes * CACHE_BYTE
     return (arithmetic + moved) * 1e-12
-
-
-class Meter:
-    """The processor's own meter of energy (RAPL, by Linux's powercap), which counts everything that its package does.
-
-    folder: that of the package's counter.
-    """
-
-    def __init__(self, folder: Path = _RAPL) -> None:
-        self.folder = folder
-
-    def available(self) -> bool:
-        """Whether there is one, and it may be read."""
-        try:
-            self._read(_ENERGY)
-        except (OSError, ValueError):
-            return False
-        return True
-
-    def joules(self, run: Callable[[], Any], seconds: float = 1.0) -> float:
-        """Of one run, the mean over as many as fit in the time; what else the machine does is counted too."""
-        before, begun, count = self._read(_ENERGY), time.perf_counter(), 0
-        while time.perf_counter() - begun < seconds or not count:
-            run()
-            count += 1
-        spent = self._read(_ENERGY) - before
-        if spent < 0:  # the counter begins anew at its end
-            spent += self._read(_RANGE)
-        return spent * 1e-6 / count
-
-    def _read(self, name: str) -> int:
-        return int((self.folder / name).read_text())

@@ -17,12 +17,14 @@ from fewbit.flow.auto.work import PLAN
 class Asks:
     """The pieces of work of one search.
 
-    setup: what all of them are handed. found: what is known so far. references: what the float model answered, by part.
+    setup: what all of them are handed. found: what is known so far. energy: whether it counts. references: what the float
+    model answered, by part.
     """
 
     setup: Any
     found: Found
     confidence: float
+    energy: bool
     references: dict[Part, Answer] = field(default_factory=dict)
 
     def survey(self) -> Ask:
@@ -55,8 +57,9 @@ class Asks:
     def measure(self, entry: Entry) -> Ask:
         twin = self.found.twin
         assert twin is not None
-        arguments = {"model": _file(entry), "baseline": str(twin.files / twin.finished.result["file"])}
-        return self._ask("measure", entry.id, {"candidate": entry.candidate.asked()}, arguments, alone=True)
+        files = {"model": _file(entry), "baseline": str(twin.files / twin.finished.result["file"])}
+        asked = {"candidate": entry.candidate.asked(), "energy": self.energy}
+        return self._ask("measure", entry.id, asked, {**files, "energy": self.energy}, alone=True)
 
     def layer_noise(self, entry: Entry) -> Ask:
         arguments = {"plan": f"{entry.files}/{PLAN}"}

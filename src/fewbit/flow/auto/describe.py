@@ -55,7 +55,7 @@ def energy_of(measured: Mapping[str, Any], built: Mapping[str, Any], twin: Mappi
     """
     if measured["joules"] is not None:
         whole, own = measured["joules"]
-        return {"ratio": own / whole, "estimated": False, "source": "the processor's own meter (RAPL)"}
+        return {"ratio": own / whole, "estimated": False, "source": measured["meter"]}
     ours = estimated(work_of(built["layers"], twin["products"], built["bytes"]))
     whole = estimated(work_of([], twin["products"], twin["bytes"]))
     return {"ratio": ours / whole, "estimated": True, "source": SOURCE}

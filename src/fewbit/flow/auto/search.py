@@ -48,7 +48,8 @@ class Search:
         self.setup, self.options, self.session = setup, options, session
         self.target = target_for(setup.target)
         self.found = Found()
-        self.asks = Asks(session.share(setup, "samples and metric"), self.found, setup.confidence)
+        handed = session.share(setup, "samples and metric")
+        self.asks = Asks(handed, self.found, setup.confidence, "energy" in options.compared_by.axes)
         self._changed = changed
 
     def run(self) -> Found:

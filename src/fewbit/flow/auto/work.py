@@ -28,7 +28,7 @@ from fewbit.flow.tune import tune
 from fewbit.flow.verification import details_for
 from fewbit.graph.hub import Hub
 from fewbit.measure.behaviour import behaviour
-from fewbit.measure.energy import Meter
+from fewbit.measure.meters import find_meter
 from fewbit.measure.metrics import Metric
 from fewbit.measure.paired import hopeless, judge, paired_drop, takes_long, unbounded_drop, unit_losses
 from fewbit.measure.suspicious import suspicious
@@ -203,10 +203,11 @@ def score(
 
 
 def measure(
-    setup: Setup, splits: Splits, model: str, baseline: str, folder: Path, progress: Progress
+    setup: Setup, splits: Splits, model: str, baseline: str, energy: bool, folder: Path, progress: Progress
 ) -> dict[str, Any]:
-    """Time a candidate's file in turns with the float model, on one thread; the memory that it takes; and, where the
-    machine has a meter, the joules of a run of either. Where the target is not timed, the memory of activations alone."""
+    """Time a candidate's file in turns with the float model, on one thread; the memory that it takes; and, where energy
+    counts and there is a meter, the joules of a run of either. Where the target is not timed, the memory of activations
+    alone."""
     runtime = runtime_of_target(setup)
     if not runtime.timed:
         arena = runtime.execution(model).arena
@@ -226,11 +227,8 @@ def measure(
         preprocess=setup.preprocess,
         progress=progress,
     )
-    meter = Meter()
-    joules = None
-    if meter.available():
-        runs = [_runs(path, setup, splits) for path in (baseline, model)]
-        joules = [meter.joules(run) for run in runs]
+    meter = find_meter() if energy else None
+    joules = None if meter is None else [meter.joules(_runs(path, setup, splits)) for path in (baseline, model)]
     latency, float_latency = found.timings[0].model, found.timings[0].baseline
     return {
         "latency": {
@@ -241,6 +239,7 @@ def measure(
         },
         "float_milliseconds": None if float_latency is None else float_latency.milliseconds,
         "joules": joules,
+        "meter": None if meter is None else meter.source,
         "memory": found.memory,
         "float_memory": found.baseline_memory,
         "runtime": found.runtime,
