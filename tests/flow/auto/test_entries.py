@@ -83,6 +83,13 @@ def test_where_nothing_is_timed_an_estimate_of_the_work_counts() -> None:
     assert names(preferred(pool, by)) == ["b", "a"] and frontier(pool, by) == {"b"}
 
 
+def test_of_about_one_size_what_keeps_most_comes_first() -> None:
+    half, mixed, small = entry("half", 51, 1.0), entry("mixed", 50, 0.98), entry("small", 40, 1.0)
+    assert half.built is not None
+    half.built = {**half.built, "sqnr_db": 60.0}
+    assert names(preferred([mixed, half, small, entry(FLOAT, 100)], LATENCY)) == ["small", "half", "mixed", FLOAT]
+
+
 def test_limits_and_refusals_exclude() -> None:
     one = entry("a", 100, 2.0, lost=0.001, half=0.001)
     assert acceptable(one, Limits(), 0.005)

@@ -15,6 +15,7 @@ Status = Literal["waiting", "working", "measured", "stopped", "failed", "skipped
 FLOAT = "float"
 NO_LOSS = 0.97  # of the float model's speed: nearer to 1 is within what one machine differs from run to run
 _NEARLY = 0.8
+_ALIKE = 1.05  # of the bytes: nobody chooses by less
 _OTHER_KERNELS = ("integer", "dynamic", "weight_only")
 
 
@@ -149,14 +150,26 @@ def preferred(entries: Sequence[Entry], objective: Objective) -> list[Entry]:
     """Those that are worth shipping, the best first.
 
     For latency: those that are faster than float beyond the noise, by how much; then, for what they save in size, those
-    that are no slower. Whatever is slower than the float model is left out: that model is better.
+    that are no slower, and of those of about one size what keeps most of the float model. Whatever is slower than the
+    float model is left out: that model is better.
     """
     if objective.only != "latency":
         return sorted(entries, key=lambda e: (-gain(e, objective), e.bytes))
     faster = [e for e in entries if e.faster]
     equal = [e for e in entries if e not in faster and (e.id == FLOAT or (e.speed_up or 0.0) >= NO_LOSS)]
     by_speed = sorted(faster, key=lambda e: -(e.speed_up or 0.0))
-    return [*by_speed, *sorted(equal, key=lambda e: e.bytes)]
+    return [*by_speed, *_by_size(equal)]
+
+
+def _by_size(entries: Sequence[Entry]) -> list[Entry]:
+    """The smallest first; of those that are hardly larger than the first of them, that of least noise."""
+    found: list[Entry] = []
+    left = sorted(entries, key=lambda e: e.bytes)
+    while left:
+        alike = [e for e in left if e.bytes <= _ALIKE * left[0].bytes]
+        found += sorted(alike, key=lambda e: -e.sqnr)
+        left = left[len(alike) :]
+    return found
 
 
 def promising(order: Sequence[Entry], objective: Objective, limit: float) -> Entry | None:

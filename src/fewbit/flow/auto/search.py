@@ -198,7 +198,8 @@ class Search:
         return entry.status == "measured" and float(entry.drop["drop"]) <= self.found.drop.value
 
     def _repair(self) -> bool:
-        """Try what may give a candidate its accuracy back; whether there was something to try."""
+        """Try what may give a candidate its accuracy back, one after another until the best one is accurate enough; whether
+        there was something to try."""
         refused = self._better_was_refused()
         if refused is None:
             return False
@@ -206,7 +207,12 @@ class Search:
         to_float = self.options.objective.only != "size" and not self.target.integers_only
         found = repairs(refused.candidate, refused.built, to_float=to_float)
         candidates = [candidate for candidate in found if candidate.asked() not in tried]
-        self._try(candidates)
+        for candidate in candidates:
+            self._try([candidate])
+            last = self.found.entries[-1]
+            slow = candidate.min_sqnr is not None and last.measured is not None and not last.faster
+            if self._better_was_refused() is None or (slow and self.options.compared_by.only == "latency"):
+                break  # with more layers in float it would not be faster
         return self._train(refused) or bool(candidates)
 
     def _train(self, refused: Entry) -> bool:
