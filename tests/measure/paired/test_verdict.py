@@ -108,3 +108,8 @@ def test_a_mean_without_any_change_needs_samples_as_the_share_does() -> None:
 
 def test_a_confidence_is_not_rounded_to_certainty() -> None:
     assert [confident(c) for c in (0.95, 0.96, 0.995, 0.9975)] == ["95%", "96%", "99.5%", "99.75%"]
+
+
+def test_what_got_better_is_no_worse() -> None:
+    sentence = judge(answers(0, 60, 1000), 0.005).sentence()
+    assert "is 6 points better on 1000 samples, and with 95% confidence no worse; the limit is 0.5 points" in sentence

@@ -44,7 +44,8 @@ class Verdict:
         seen = f"{drop.metric} {seen} on {drop.samples} samples"
         limit = self._say(self.limit)
         if self.kind == "pass":
-            return f"pass: {seen}, and with {percent} confidence at most {self._say(drop.upper)} worse; the limit is {limit}"
+            worst = "no worse" if drop.upper <= 0 else f"at most {self._say(drop.upper)} worse"
+            return f"pass: {seen}, and with {percent} confidence {worst}; the limit is {limit}"
         if self.kind == "fail":
             return f"fail: {seen}, and with {percent} confidence at least {self._say(drop.lower)} worse; the limit is {limit}"
         if self.needed is not None:
