@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 
 import fewbit
 from fewbit.flow.auto.describe import can_learn
 from fewbit.flow.auto.divide import divide
-from fewbit.flow.auto.setup import Setup
-from fewbit.flow.auto.work import build
+from fewbit.flow.auto.setup import Setup, Splits
+from fewbit.flow.auto.work import build, reference, score
 from fewbit.flow.common import hub_inputs
 from fewbit.flow.opening import load
 from fewbit.progress import SILENT
@@ -157,3 +158,35 @@ def test_an_interrupted_search_says_how_to_go_on(digits: Path, samples: Path, tm
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 130 and "Traceback" not in done.stderr
     assert f"what is finished is kept in {out}: the same command with --resume goes on" in done.stderr
+
+
+def correlation(outputs: Any, labels: Any) -> float:
+    """No mean of samples."""
+    return float(np.corrcoef([first[0, 0] for first, *_ in outputs], labels)[0, 1])
+
+
+def test_what_is_no_mean_is_judged_on_all_samples_together(tmp_path: Path) -> None:
+    """Drops of two parts do not add up to that of both: of a correlation, or a mean average precision."""
+    b = Builder()
+    b.node("Gemm", ["x", b.weight(64, 64), b.weight(64)], "scores")
+    path = b.save(tmp_path / "m.onnx", {"x": ("N", 64)}, ["scores"])
+    samples = {"x": np.random.default_rng(0).standard_normal((60, 64)).astype(np.float32)}
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    first = session.run(None, samples)[0][:, 0]
+    labels = first + 0.3 * np.random.default_rng(1).standard_normal(60).astype(np.float32)
+    setup = Setup(str(path), samples, {**samples, "labels": labels}, None, correlation, None, "ort-cpu", 0, 0.95, 30)
+    splits = Splits(tuple(range(30)), tuple(range(30, 40)), tuple(range(40, 60)), tuple(range(30)))
+    folders = {part: tmp_path / part for part in ("built", "search", "certification")}
+    for folder in folders.values():
+        folder.mkdir()
+    candidate = {"recipe": "int4-weights", "effort": "fast", "min_sqnr": None}
+    built = build(setup, splits, candidate, folders["built"], SILENT)
+    for part in ("search", "certification"):
+        reference(setup, splits, part, folders[part], SILENT)  # type: ignore[arg-type]
+    answers, pooled = (str(folders[part] / "outputs.npz") for part in ("certification", "search"))
+    model = str(folders["built"] / built["file"])
+    limit = 0.001  # 20 samples cannot tell
+    found = score(setup, splits, "certification", model, answers, pooled, limit, False, 0.95, folders["built"], SILENT)
+    own = ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, samples)[0][:, 0]
+    real, given = (float(np.corrcoef(values[30:], labels[30:])[0, 1]) for values in (first, own))
+    assert found["kind"] == "undecided" and found["all"] == pytest.approx(real - given, abs=1e-5)

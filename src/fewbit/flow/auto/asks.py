@@ -51,7 +51,8 @@ class Asks:
         assert self.found.drop is not None
         asked = {"part": part, "limit": self.found.drop.value, "confidence": confidence or self.confidence}
         answers = str(self.references[part].files / "outputs.npz")
-        arguments = {**asked, "model": _file(entry), "answers": answers, "points": self.found.share}
+        pooled = str(self.references["search"].files / "outputs.npz") if part == "certification" else None
+        arguments = {**asked, "model": _file(entry), "answers": answers, "pooled": pooled, "points": self.found.share}
         return self._ask("score", entry.id, {**asked, "candidate": entry.candidate.asked()}, arguments)
 
     def measure(self, entry: Entry) -> Ask:

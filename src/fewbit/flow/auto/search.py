@@ -404,7 +404,8 @@ class Search:
         """Whether a candidate that the samples do not decide on may be chosen: all of them together, those for the
         search too, say that it keeps to the drop."""
         assert self.found.drop is not None
-        return verdict["kind"] == "undecided" and mean_drop(entry.drops) <= self.found.drop.value
+        seen = verdict["all"] if verdict.get("all") is not None else mean_drop(entry.drops)
+        return verdict["kind"] == "undecided" and seen <= self.found.drop.value
 
     def _certified(self, entry: Entry, spent: int) -> dict[str, Any]:
         assert self.found.drop is not None
@@ -420,7 +421,9 @@ class Search:
             return {"kind": "failed", "drop": float("inf")}
         result = answer.finished.result
         self.found.evaluated += int(result["drop"]["samples"])
-        told = {name: result[name] for name in ("kind", "needed", "sentence", "behaviour")}
+        if result["all"] is not None:
+            self.found.evaluated += int(self.found.baseline["search"]["samples"])
+        told = {name: result[name] for name in ("kind", "all", "needed", "sentence", "behaviour")}
         entry.certified = {**result["drop"], **told}
         if told["kind"] == "fail":
             entry.reason = "on the samples for certification it exceeds the drop beyond doubt"

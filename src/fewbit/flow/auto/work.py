@@ -28,12 +28,21 @@ from fewbit.flow.tune import tune
 from fewbit.flow.verification import details_for
 from fewbit.graph.hub import Hub
 from fewbit.measure.behaviour import behaviour
+from fewbit.measure.compare import finite_or_none
 from fewbit.measure.meters import find_meter
 from fewbit.measure.metrics import Metric
-from fewbit.measure.paired import hopeless, judge, paired_drop, takes_long, unbounded_drop, unit_losses
+from fewbit.measure.paired import (
+    hopeless,
+    judge,
+    paired_drop,
+    per_sample,
+    takes_long,
+    unbounded_drop,
+    unit_losses,
+)
 from fewbit.measure.suspicious import suspicious
 from fewbit.plan.plan import Plan
-from fewbit.progress import Progress
+from fewbit.progress import SILENT, Progress
 from fewbit.runtimes.session import Outputs
 from fewbit.runtimes.table import Runtime, open_model, runtime_named
 
@@ -147,6 +156,7 @@ def score(
     part: Part,
     model: str,
     answers: str,
+    pooled: str | None,
     limit: float,
     points: bool,
     confidence: float,
@@ -156,11 +166,10 @@ def score(
     """A candidate's file on the samples of a part, beside what the float model answered.
 
     Args:
-        model: the file. answers: the float model's, as `reference` kept them. limit: the drop that is tolerated, in the
-            metric's
-            unit: on the samples for the search, a candidate that exceeds it beyond doubt is stopped early. points: whether
-                drops
-            are told in points.
+        model: the file. answers: the float model's, as `reference` kept them. pooled: those to the samples for the search;
+            where these here do not decide, `all` is the drop on all of them together. limit: the drop that is
+            tolerated, in the metric's unit: on the samples for the search, a candidate that exceeds it beyond doubt is
+            stopped early. points: whether drops are told in points.
     """
     started = time.perf_counter()
     metric = replace(setup.resolved_metric(), points=points)
@@ -193,6 +202,9 @@ def score(
     verdict = judge(drop, limit)
     return {
         "drop": drop.to_dict(),
+        "all": None
+        if pooled is None or verdict.kind != "undecided"
+        else _pooled(metric, model, setup, splits, pooled, (outputs, reference, labels)),
         "kind": verdict.kind,
         "needed": verdict.needed,
         "sentence": verdict.sentence().partition(": ")[2],
@@ -200,6 +212,24 @@ def score(
         "behaviour": _behaviour(metric, drop.baseline, outputs, reference, labels),
         "seconds": time.perf_counter() - started,
     }
+
+
+def _pooled(
+    metric: Metric,
+    model: str,
+    setup: Setup,
+    splits: Splits,
+    answers: str,
+    others: tuple[Stored, Stored, list[Any]],
+) -> float | None:
+    """The drop on the samples for the search and on others together, (outputs, float outputs, labels); None of a metric that
+    is a mean, where it is that of both drops."""
+    outputs, reference, labels = others
+    if per_sample(metric, reference, reference if metric.against == "baseline" else labels) is not None:
+        return None
+    found, known = _answers(model, setup, splits, "search", SILENT)
+    both = (outputs + found, reference + load_outputs(Path(answers)), labels + known)
+    return finite_or_none(unbounded_drop(metric, *both).drop)
 
 
 def measure(
