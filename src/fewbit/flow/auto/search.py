@@ -253,7 +253,9 @@ class Search:
         for entry in order:
             if entry in good or entry.id == FLOAT:
                 return None
-            if entry.within(self.options.limits) is None:
+            # Of the same kernels with more effort one may seem the faster by chance.
+            mended = any(e.candidate.recipe == entry.candidate.recipe and e.candidate.min_sqnr is None for e in good)
+            if entry.within(self.options.limits) is None and not mended:
                 return entry
         return None
 
