@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -51,6 +52,7 @@ class Search:
         handed = session.share(setup, "samples and metric")
         self.asks = Asks(handed, self.found, setup.confidence, "energy" in options.compared_by.axes)
         self._changed = changed
+        self._mixtures: list[Candidate] = []  # the smallest first, each about 3 dB above the one before
 
     def run(self) -> Found:
         """Search, until there is a verdict or the time is over.
@@ -153,7 +155,7 @@ class Search:
         noise = self._sensitivity(formats, mix=True)
         if noise is None:
             return
-        candidates = mixed_candidates(noise["layers"], formats, noise["pairs"])
+        candidates = self._mixtures = mixed_candidates(noise["layers"], formats, noise["pairs"])
         low, high = 0, len(candidates) - 1
         while low <= high:
             middle = (low + high) // 2
@@ -214,6 +216,16 @@ class Search:
             if self._better_was_refused() is None or (slow and self.options.compared_by.only == "latency"):
                 break  # with more layers in float it would not be faster
         return self._train(refused) or bool(candidates)
+
+    def _widen(self, refused: Entry) -> bool:
+        """Try the mixture that comes after one that was refused, with half of its noise; whether there is one."""
+        names = [candidate.id for candidate in self._mixtures]
+        if refused.id not in names:
+            return False
+        tried = {entry.id for entry in self.found.entries}
+        wider = [c for c in self._mixtures[names.index(refused.id) + 1 :] if c.id not in tried]
+        self._try([replace(c, stage="repair") for c in wider[:1]])
+        return bool(wider)
 
     def _train(self, refused: Entry) -> bool:
         """Train a candidate that nothing cheaper could repair, where that is possible and short enough; whether it was
@@ -374,9 +386,9 @@ class Search:
             entry.refused = True
             if found.verdict is None:
                 found.verdict = verdict  # of the best one
-            if spent == 0 and not found.out_of_time:
+            if not found.out_of_time and (not self._widen(entry) and spent == 0):
                 self._repair()
-                found.chosen = None
+            found.chosen = None
         for itself in self._itself():
             if itself.within(self.options.limits) is None:
                 found.chosen, found.verdict = itself, None

@@ -81,7 +81,7 @@ def paired_drop(
         outputs, reference: of the quantized and the float model, sample by sample.
         labels: what the metric needs; not read by metrics that compare with the float model.
         seconds: about how long resampling may take; where the metric is slow, fewer resamples are drawn, and where there is
-            no time for 200 the jackknife does with 20 to 50 calls for each model.
+            no time for 200 the jackknife does with 20 to 30 calls for each model.
 
     Raises:
         DataError: other numbers of samples, fewer than two, or the metric is not a number.

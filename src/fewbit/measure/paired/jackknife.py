@@ -10,7 +10,7 @@ import numpy as np
 from fewbit.errors import DataError
 from fewbit.measure.paired.bootstrap import Statistic
 
-STEPS = (50, 30, 20)
+STEPS = (30, 20)
 """Numbers of groups, the most that the time allows: the standard error is known to 1 / √(2 · groups) of itself, which
 Student's t makes up for."""
 
