@@ -29,13 +29,13 @@ class Interactions:
         self._places: dict[tuple[int, int], tuple[NDArray[np.int16], NDArray[np.int8]]] = {}
 
     def add(
-        self, key: Hashable, sample: int, output: int, real: NDArray[np.float64], given: NDArray[np.float64]
+        self, key: Hashable, sample: int, output: int, real: NDArray[np.float64], error: NDArray[np.float64]
     ) -> None:
-        """What an output of a sample became where one node was quantized. sample, output: their numbers, from 0 on."""
+        """What an output of a sample was off by where one node was quantized. sample, output: their numbers, from 0 on."""
         place = (sample, output)
         if place not in self._signal:
             self._signal[place] = float((real * real).sum())
-        error = (given - real).reshape(-1)
+        error = error.reshape(-1)
         own = self._own.setdefault(key, {})
         own[output] = own.get(output, 0.0) + float(error @ error)
         held = self._errors.setdefault(key, {})

@@ -54,7 +54,7 @@ def noise_of_nodes(
     """Node → noise-to-signal ratio (power) at the output that suffers most, when this node alone is quantized.
 
     ignore: outputs that do not count. views: what outputs are turned into before they are judged. heard: called with the
-    node, the numbers of the sample and the output, and the output as it is and with the node quantized.
+    node, the numbers of the sample and the output, the output as it is, and its error with the node quantized.
 
     In one graph every node is followed by an `If` that computes it again, as quantized, where it is the chosen one, so that
     one session serves all nodes and a run costs little more than a float one.
@@ -82,9 +82,10 @@ def noise_of_nodes(
         signal += [float((a * a).sum()) for a in real]
         for index in range(len(perturbations)):
             given = judged(session.run({**feed, _CHOSEN: np.array(index)}))
-            noise[index] += [float(((a - b) ** 2).sum()) for a, b in zip(real, given, strict=True)]
-            for output, (a, b) in enumerate(zip(real, given, strict=True)):
-                heard(perturbations[index].node, sample, output, a, b)
+            errors = [b - a for a, b in zip(real, given, strict=True)]
+            noise[index] += [float((error**2).sum()) for error in errors]
+            for output, error in enumerate(errors):
+                heard(perturbations[index].node, sample, output, real[output], error)
             advance(1)
     counted = [name not in ignore for name in names]
     ratios = (noise / np.maximum(signal, 1e-30))[:, counted]

@@ -79,9 +79,9 @@ def measure_layers(
     formats: dict[str, dict[str, FormatNoise]] = {weight: {} for weight in readers}
     interactions = Interactions(seed) if together else None
 
-    def keep(recipe: str, node: str, sample: int, output: int, real: Array, given: Array) -> None:
+    def keep(recipe: str, node: str, sample: int, output: int, real: Array, error: Array) -> None:
         if interactions is not None:
-            interactions.add((weights[node], recipe), sample, output, real, given)
+            interactions.add((weights[node], recipe), sample, output, real, error)
 
     views = score_views(hub)
     plans = {}

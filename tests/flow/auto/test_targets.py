@@ -105,18 +105,8 @@ class TestMicro:
 
     @pytest.mark.slow
     def test_float_is_no_way_out(self, digits: Path, samples: Path, labelled: Path, tmp_path: Path) -> None:
-        result = fewbit.auto(
-            digits,
-            samples,
-            labelled,
-            "top1",
-            self.target,
-            max_drop="0.01pt",
-            strict=True,
-            budget="1h",
-            recipes=["int8"],
-            out=tmp_path / "out",
-        )
+        options: dict[str, Any] = {"max_drop": "0.01pt", "strict": True, "budget": "1h", "out": tmp_path / "out"}
+        result = fewbit.auto(digits, samples, labelled, "top1", self.target, recipes=["int8"], **options)
         assert result.path is None and result.document["chosen"] is None
         tried = {c["id"]: c["status"] for c in result.document["candidates"]}
         assert set(tried.values()) == {"measured"} and "int8@max" in tried
@@ -134,17 +124,8 @@ class TestMicro:
         assert not (tmp_path / "out").exists()
 
     def test_memory_is_that_of_activations(self, digits: Path, samples: Path, labelled: Path, tmp_path: Path) -> None:
-        result = fewbit.auto(
-            digits,
-            samples,
-            labelled,
-            "top1",
-            self.target,
-            max_memory="1kB",
-            recipes=["int8"],
-            max_drop="5pt",
-            out=tmp_path / "out",
-        )
+        options: dict[str, Any] = {"max_drop": "5pt", "max_memory": "1kB", "out": tmp_path / "out"}
+        result = fewbit.auto(digits, samples, labelled, "top1", self.target, recipes=["int8"], **options)
         assert result.path is None
         assert "bytes of memory, and at most 1000 are asked for" in result.document["candidates"][0]["reason"]
 

@@ -21,6 +21,9 @@ Tibshirani (1993, section 14.3) ask for 1000 or more for BCa; at 200 the tails a
 
 BCA_LEAST = 1000
 
+SHARE = 0.75
+"""Of the time, for resamples; the rest is for the jackknife of BCa."""
+
 GROUPS = 200
 """Deletions of the jackknife: all samples one by one up to so many, then groups of samples. Sums over groups have the second
 and third moments of the samples they hold, so the acceleration is that of single deletions, but for noise of about
@@ -75,6 +78,13 @@ def bca(distribution: NDArray[np.float64], estimate: float, acceleration: float 
     return float(np.quantile(distribution, level))
 
 
+def cost_of(statistic: Statistic, count: int) -> float:
+    """Seconds that a call takes on all units."""
+    started = time.perf_counter()
+    statistic(np.arange(count))
+    return max(time.perf_counter() - started, 1e-9)
+
+
 def resample(
     statistic: Statistic, count: int, *, strata: NDArray[Any] | None = None, seed: int = 0, seconds: float = 60.0
 ) -> Resampled:
@@ -96,16 +106,14 @@ def resample(
     random = np.random.default_rng(seed)
     everything = np.arange(count)
     estimate = statistic(everything)
-    started = time.perf_counter()
-    statistic(everything)
-    cost = max(time.perf_counter() - started, 1e-9)
+    cost = cost_of(statistic, count)
     notes = []
     groups: Sequence[Indices] = [everything]
     trial = [statistic(_draw(groups, random)) for _ in range(TRIALS)]
     if np.isnan(trial).any() and strata is not None:
         groups, trial = [np.flatnonzero(strata == kind) for kind in np.unique(strata)], []
         notes.append("drawn within classes")
-    affordable = 0.75 * seconds / cost
+    affordable = SHARE * seconds / cost
     size = next((step for step in STEPS if step <= affordable), STEPS[-1])
     values, undefined = [v for v in trial if not math.isnan(v)], sum(map(math.isnan, trial))
     while len(values) < size:
@@ -119,7 +127,7 @@ def resample(
     if undefined:
         notes.append(f"{undefined} drawn again as the metric was not a number")
     acceleration = None
-    if size >= BCA_LEAST and GROUPS * cost <= 0.25 * seconds:
+    if size >= BCA_LEAST and GROUPS * cost <= (1 - SHARE) * seconds:
         acceleration = _acceleration(statistic, random.permutation(count))
     kind = "percentile" if acceleration is None else "BCa"
     note = f"paired bootstrap ({', '.join([kind, f'{size} resamples', *notes])})"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from fewbit.errors import DataError, RecipeError
 from fewbit.measure.classes import classes_of
 from fewbit.measure.compare import finite_or_none
 from fewbit.measure.metrics.metric import Labels, Metric, Outputs
-from fewbit.measure.paired.bootstrap import STEPS, Resampled, Statistic, pseudo_values, resample
+from fewbit.measure.paired.bootstrap import SHARE, STEPS, Resampled, Statistic, cost_of, pseudo_values, resample
 from fewbit.measure.paired.jackknife import Jackknifed, jackknife
 from fewbit.measure.paired.tango import lower_bound, mcnemar, score_bound, share_bound, upper_bound
 from fewbit.measure.paired.units import PairedParts, paired_parts
@@ -25,8 +24,6 @@ RARE = 10
 
 PROBED = 200
 """Units whose influence on a metric is tried where none changed."""
-
-_SHARE = 0.75  # of the time, for what is drawn; the rest is for what else is asked of the metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +184,7 @@ def _sampled(
     statistic: Statistic, units: int, *, strata: NDArray[Any] | None, seed: int, seconds: float
 ) -> Resampled | Jackknifed:
     """Resamples, where there is time for the fewest; else the jackknife."""
-    started = time.perf_counter()
-    statistic(np.arange(units))
-    affordable = _SHARE * seconds / max(time.perf_counter() - started, 1e-9)
+    affordable = SHARE * seconds / cost_of(statistic, units)
     found = jackknife(statistic, units, most=affordable, seed=seed) if affordable < STEPS[-1] else None
     return found or resample(statistic, units, strata=strata, seed=seed, seconds=seconds)
 
